@@ -1,0 +1,292 @@
+"""The manifest: the whole configuration of a run, typed, frozen and closed.
+
+Every field says its unit and what its limits mean; `manifest_file.py` reads it from YAML.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+Quota = int | float | Literal["all", "none"]
+
+
+class Section(BaseModel):
+    """A part of the manifest: unknown keys are errors that name the nearest known one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known_keys(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            for key in values:
+                if key not in cls.model_fields:
+                    raise PydanticCustomError("unknown_key", "{hint}", {"hint": _unknown_key(str(key), cls)})
+        return values
+
+
+def _unknown_key(key: str, section: type[BaseModel]) -> str:
+    near = difflib.get_close_matches(key, section.model_fields, n=1, cutoff=0.5)
+    known = ", ".join(section.model_fields)
+    return f"has no key {key!r}" + (f"; did you mean {near[0]!r}?" if near else f"; its keys are {known}")
+
+
+def _check_quota(value: object) -> object:
+    if isinstance(value, bool) or (isinstance(value, float) and not 0 <= value <= 1):
+        raise ValueError("must be a whole number, a share from 0.0 to 1.0, 'all' or 'none'")
+    if isinstance(value, int) and value < 0:
+        raise ValueError("must not be negative")
+    return value
+
+
+class Source(Section):
+    """What every kind of source has."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="first part of every image id")
+    license: str = Field(default="unknown", description="licence of the pictures, SPDX id where there is one")
+    prompt: str | tuple[str, ...] = Field(
+        default="detailed", description="prompt id, or several: each picture gets one of them, by hash"
+    )
+    teacher: Quota = Field(default="all", description="how many the teacher captions: number, share, all or none")
+    expand: Quota = Field(default="all", description="how many the captioner describes: number, share, all or none")
+    apart: bool = Field(
+        default=False, description="true: the captioner's share is drawn from pictures the teacher does not get"
+    )
+
+    _quotas = field_validator("teacher", "expand")(_check_quota)
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The prompt ids as a tuple."""
+        return (self.prompt,) if isinstance(self.prompt, str) else self.prompt
+
+
+class FolderSource(Source):
+    """Pictures below a folder."""
+
+    kind: Literal["folder"]
+    path: str = Field(description="the folder; relative to the manifest, or sgv:photos")
+
+
+class WebDatasetSource(Source):
+    """Pictures in local tars, members grouped by name up to the first dot."""
+
+    kind: Literal["webdataset"]
+    path: str = Field(description="a tar, a folder of tars, or a glob; relative to the manifest")
+
+
+class ScenesSource(Source):
+    """Pictures drawn by the demo, whose truth is known."""
+
+    kind: Literal["scenes"]
+    count: int = Field(gt=0, description="how many pictures are drawn")
+
+
+AnySource = Annotated[FolderSource | WebDatasetSource | ScenesSource, Field(discriminator="kind")]
+
+
+class Pictures(Section):
+    """Which pictures are usable, and when two are the same."""
+
+    min_side_px: int = Field(default=16, ge=1, description="smaller pictures are rejected (too_small)")
+    max_pixels: int = Field(default=200_000_000, gt=0, description="more are never decoded (too_many_pixels)")
+    max_aspect: float = Field(default=20.0, gt=1, description="longer side over shorter (absurd_aspect)")
+    duplicate_bits: int = Field(
+        default=4, ge=-1, le=16,
+        description="pictures whose 64-bit perceptual hashes differ in at most so many bits are the same; "
+        "-1: only equal bytes are",
+    )
+
+
+class Limits(Section):
+    """The provider's limits; leave one out for no limit."""
+
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    in_flight: int = Field(default=16, gt=0, le=10_000, description="requests under way at once")
+
+
+class TeacherImage(Section):
+    """How a picture goes over the wire."""
+
+    max_side_px: int = Field(default=1024, ge=16, description="larger pictures are scaled down to this longer side")
+    detail: Literal["low", "high", "auto"] = "high"
+    jpeg_quality: int = Field(default=90, ge=1, le=100, description="for pictures that must be re-encoded")
+
+
+class Retry(Section):
+    """How often a fault on the way to the teacher is met with another try."""
+
+    attempts: int = Field(default=6, ge=1, description="tries per picture before it fails with its error class")
+    max_wait_s: float = Field(default=60.0, gt=0, description="longest pause, unless the server asks for more")
+
+
+class Price(Section):
+    """US dollars per million tokens."""
+
+    input_usd: float = Field(ge=0)
+    output_usd: float = Field(ge=0)
+
+
+class Teacher(Section):
+    """The strong model that is asked, and paid, for captions."""
+
+    model: str = Field(min_length=1)
+    base_url: str | None = Field(
+        default=None, description="null: OPENAI_BASE_URL, else the provider's own; sgv:demo-teacher starts the demo's"
+    )
+    api_key_env: str = Field(default="OPENAI_API_KEY", description="environment variable that holds the key")
+    max_completion_tokens: int = Field(default=1024, gt=0)
+    token_limit_name: Literal["max_completion_tokens", "max_tokens"] = Field(
+        default="max_completion_tokens", description="what the server calls the limit; older servers: max_tokens"
+    )
+    temperature: float | None = Field(default=0.7, ge=0, le=2, description="null: the model's own")
+    seed: int | None = Field(default=None, description="sent as `seed`; null: not sent")
+    image: TeacherImage = TeacherImage()
+    limits: Limits = Limits()
+    timeout_s: float = Field(default=120.0, gt=0, description="limit per request")
+    retry: Retry = Retry()
+    budget_usd: float | None = Field(default=None, gt=0, description="hard cap, counted across restarts; null: no cap")
+    price: Price | None = Field(default=None, description="per million tokens; null: from the price table, by model")
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"^(https?://[^\s/]+|sgv:demo-teacher$)", value):
+            raise ValueError("must start with http:// or https://, or be sgv:demo-teacher")
+        return value
+
+
+class LengthRule(Section):
+    """Bounds on the number of words."""
+
+    min_words: int = Field(default=20, ge=0)
+    max_words: int = Field(default=400, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_words > self.max_words:
+            raise ValueError(f"min_words {self.min_words} is more than max_words {self.max_words}")
+        return self
+
+
+class RepetitionRule(Section):
+    """How much of a caption may be repetition."""
+
+    max_share: float = Field(default=0.3, ge=0, le=1, description="share of words that lie in repeated phrases")
+
+
+class LeakRule(Section):
+    """How much of a caption may be the prompt's own words."""
+
+    max_share: float = Field(default=0.2, ge=0, le=1, description="share of words inside runs shared with the prompt")
+
+
+class FilterPolicy(Section):
+    """Thresholds on scores. Scores are stored, so a policy can be replayed."""
+
+    length: LengthRule = LengthRule()
+    repetition: RepetitionRule = RepetitionRule()
+    leak: LeakRule = LeakRule()
+    refusal_min_score: float = Field(default=0.5, ge=0, le=1, description="from this refusal score on: rejected")
+    cut_off_min_score: float = Field(default=0.5, ge=0, le=1, description="from this cut-off score on: rejected")
+
+
+_PART = r"^(frozen|full|from_block_\d+)$"
+
+
+class TrainedParts(Section):
+    """What is trained: `frozen`, `full`, or `from_block_N`: from the N-th block (counted from 0) upwards."""
+
+    vision: str = Field(default="frozen", pattern=_PART)
+    projector: str = Field(default="full", pattern=r"^(frozen|full)$")
+    language: str = Field(default="full", pattern=_PART)
+
+
+class CaptionerModel(Section):
+    """The captioner: what it starts from and how it is fine-tuned."""
+
+    base_model: str = Field(description="a model folder, a Hub name, sgv:base, or tiny: built here from scratch")
+    revision: str | None = Field(default=None, description="commit on the Hub; null: the newest")
+    prompt: str = Field(default="captioner", description="the prompt it is trained on and asked with")
+    parts: TrainedParts = TrainedParts()
+    learning_rate: float = Field(default=2.0e-5, gt=0)
+    warmup_share: float = Field(default=0.03, ge=0, le=1, description="share of steps with rising learning rate")
+    weight_decay: float = Field(default=0.0, ge=0)
+    batch_size: int = Field(default=256, gt=0, description="samples per step, over all devices")
+    micro_batch_size: int = Field(default=16, gt=0, description="samples at once on a device")
+    epochs: float = Field(default=1.0, gt=0)
+    held_out: float = Field(default=0.05, gt=0, lt=1, description="share of kept captions, by hash, never trained on")
+    samples: int = Field(
+        default=64, ge=0, description="pictures outside the training set described before and after, for the report"
+    )
+    checkpoint_every_steps: int = Field(default=200, gt=0)
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 where the device has it in hardware, else float32"
+    )
+
+
+class Expand(Section):
+    """How the captioner describes the pictures."""
+
+    engine: Literal["transformers"] = "transformers"
+    max_new_tokens: int = Field(default=512, gt=0)
+    batch_size: int = Field(default=32, gt=0, description="captions generated at once")
+    unit_size: int = Field(default=256, gt=0, description="pictures per work unit: finished whole or not there")
+    workers: int = Field(default=1, ge=1, description="processes that read and decode ahead of the model")
+
+
+class Shard(Section):
+    """What a shard is and which caption a sample gets."""
+
+    captions: tuple[Literal["teacher", "student"], ...] = Field(
+        default=("teacher", "student"), min_length=1, description="the first set that has a kept caption gives it"
+    )
+    max_samples: int = Field(default=10_000, gt=0)
+    max_bytes: int = Field(default=1_000_000_000, gt=0)
+    validation: float = Field(default=0.0, ge=0, lt=1, description="share of samples, by hash, in that split")
+    reencode: Literal["jpeg", "png", "webp"] | None = Field(default=None, description="null: the original bytes")
+    max_side_px: int | None = Field(default=None, ge=16, description="with reencode: scale larger pictures down")
+
+
+class Publish(Section):
+    """Where the dataset goes."""
+
+    to: str = Field(description="file://FOLDER, relative to the run folder unless absolute")
+    title: str | None = None
+    license: str | None = Field(default=None, description="of the captions, as the Hub writes it, e.g. cc-by-4.0")
+
+
+class Manifest(Section):
+    """One run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run folder is runs/<name>")
+    seed: int = Field(default=0, description="every draw and split depends on it and on image ids, on nothing else")
+    images: tuple[AnySource, ...] = Field(min_length=1)
+    pictures: Pictures = Pictures()
+    teacher: Teacher
+    filter: FilterPolicy = FilterPolicy()
+    captioner: CaptionerModel | None = Field(default=None, description="null: the teacher's captions are the dataset")
+    expand: Expand = Expand()
+    shard: Shard = Shard()
+    publish: Publish | None = None
+    prompts: str | None = Field(default=None, description="folder with prompts of your own; relative to the manifest")
+
+    @property
+    def prompt_folders(self) -> tuple[Path, ...]:
+        """Where prompts are looked for before those that come with the project."""
+        return (Path(self.prompts),) if self.prompts else ()
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> Self:
+        names = [source.name for source in self.images]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"images: the name {twice[0]!r} is used twice; names must differ")
+        return self

@@ -1,0 +1,28 @@
+"""How stages tell what they are doing. The command line hands in an implementation; stages only know this."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Told by a stage while it works. Implementations never raise and are cheap to call per item."""
+
+    def begin(self, what: str, total: int | None) -> None:
+        """A countable piece of work starts; the one before it is over."""
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """`count` more items are done; `note` replaces the short text beside the bar."""
+
+    def say(self, line: str) -> None:
+        """One line that should stay on the screen."""
+
+
+class Silent:
+    """Shows nothing: for tests and for use as a library."""
+
+    def begin(self, what: str, total: int | None) -> None: ...
+
+    def advance(self, count: int = 1, note: str = "") -> None: ...
+
+    def say(self, line: str) -> None: ...
