@@ -253,6 +253,7 @@ class Shard(Section):
     validation: float = Field(default=0.0, ge=0, lt=1, description="share of samples, by hash, in that split")
     reencode: Literal["jpeg", "png", "webp"] | None = Field(default=None, description="null: the original bytes")
     max_side_px: int | None = Field(default=None, ge=16, description="with reencode: scale larger pictures down")
+    workers: int | None = Field(default=None, ge=1, description="processes that write tars; null: one per core")
 
 
 class Publish(Section):

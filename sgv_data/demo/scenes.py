@@ -1,8 +1,8 @@
 """Scenes: pictures drawn with known truth.
 
 `scene(seed, number)` chooses what is in a picture, `draw(scene)` paints it. Both are deterministic: the same pair gives
-the same pixels on every run. A picture of 216 x 216 px is thought of as a 3 x 3 grid of cells; it holds one to four objects,
-each alone in its cell, and in a third of the scenes a printed word that has a row of the grid to itself.
+the same pixels on every run. A picture of 216 x 216 px is thought of as a 3 x 3 grid of cells; it holds one to four
+objects, each alone in its cell, and in a third of the scenes a printed word that has a row of the grid to itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _JITTER_PX = 10  # keeps every centre at least 26 px away from the grid lines
 _GAP_PX = 4
 _WORD_SHARE = 1 / 3
 _WORD_FONT_PX = 58
-_NUM_OBJECTS_WEIGHTS = {1: 2, 2: 3, 3: 3, 4: 2}
+_NUM_OBJECTS_WEIGHTS = {1: 1, 2: 3, 3: 3, 4: 2}
 _TONE_STEP = 8  # each colour channel differs by up to this much between pictures
 _OVERSAMPLE = 4
 
@@ -116,7 +116,7 @@ INK_ON_DARK: Rgb = (242, 242, 242)
 
 @dataclass(frozen=True, slots=True)
 class SceneObject:
-    """One drawn object; `box_px` is left, top, right, bottom (right and bottom exclusive) and touches the shape on all sides."""
+    """One drawn object; `box_px` (left, top, right, bottom, the last two exclusive) touches it on all sides."""
 
     shape: Shape
     color: Color
@@ -199,7 +199,7 @@ def _choose_word(rng: random.Random, background: BackgroundColor) -> PrintedWord
 
 
 def _choose_objects(rng: random.Random, word: PrintedWord | None) -> tuple[SceneObject, ...]:
-    """One to four objects in different cells outside the word's row, no two alike in shape and colour, with gaps between."""
+    """One to four objects in different cells outside the word's row, no two alike in shape and colour."""
     cells = [(row, column) for row in Row if word is None or row is not word.row for column in Column]
     taken = [] if word is None else [_letters_box(word)]
     num_objects = rng.choices(list(_NUM_OBJECTS_WEIGHTS), list(_NUM_OBJECTS_WEIGHTS.values()))[0]
@@ -261,7 +261,8 @@ def _draw_background(scene: Scene) -> Image.Image:
 
 def _gradient(rng: random.Random) -> Image.Image:
     """Brightness running from -18 to +18 in one of the four directions; like the others, 128 stands for no change."""
-    ramp = Image.linear_gradient("L").resize((SIDE_PX, SIDE_PX)).point([110 + value * 36 // 255 for value in range(256)])
+    scaled = [110 + value * 36 // 255 for value in range(256)]
+    ramp = Image.linear_gradient("L").resize((SIDE_PX, SIDE_PX)).point(scaled)
     turn = rng.choice((None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270))
     return ramp if turn is None else ramp.transpose(turn)
 

@@ -25,7 +25,7 @@ def complaint(folder: Path, *overrides: str, text: str = MINIMAL) -> str:
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("teacher.limits.requests_per_minute=0", "teacher.limits.requests_per_minute must be > 0.0 (got 0); leave it out"),
+        ("teacher.limits.requests_per_minute=0", "requests_per_minute must be > 0.0 (got 0); leave it out"),
         ("teacher.modle=x", "teacher has no key 'modle'; did you mean 'model'?"),
         ("images.0.teacher=-1", "images.0.teacher must not be negative (got -1)"),
         ("images.0.teacher=1.5", "images.0.teacher must be a whole number, a share from 0.0 to 1.0"),

@@ -98,7 +98,7 @@ def test_an_interrupted_stage_is_run_again_and_those_before_it_are_not(tmp_path:
 
 def test_other_settings_are_refused_with_the_field_that_differs(tmp_path: Path, counting: Counting) -> None:
     run_all(tmp_path)
-    with pytest.raises(RunFolderError, match=r"collect was made with other settings: seed was 0, is now 5.*--redo collect"):
+    with pytest.raises(RunFolderError, match=r"other settings: seed was 0, is now 5.*--redo collect"):
         run_all(tmp_path, seed=5)
 
 

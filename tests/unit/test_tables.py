@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -49,10 +50,12 @@ def test_a_long_table_is_several_files_in_order(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_fails_leaves_nothing_visible(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), TableWriter(tmp_path, "rows", Row) as writer:
-        for row in rows(ROWS_PER_GROUP + 1):
-            writer.add(row)
+    def fails_on_the_way() -> Iterator[Row]:
+        yield from rows(ROWS_PER_GROUP + 1)
         raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_table(tmp_path, "rows", Row, fails_on_the_way())
     assert list(tmp_path.iterdir()) == []
 
 

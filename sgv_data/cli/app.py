@@ -1,0 +1,274 @@
+"""`sgv`: one command per stage, and those around them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from sgv_data.errors import SgvError, disk_error, redact
+
+if TYPE_CHECKING:
+    from sgv_data.cli.screen import Screen
+    from sgv_data.manifest import Manifest
+    from sgv_data.run_folder import RunFolder
+
+ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="The run's YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a field, e.g. --set teacher.limits.in_flight=8."),
+]
+Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run folders lie.")]
+Redo = Annotated[bool, typer.Option("--redo", help="Make this stage anew. Paid replies are kept and used again.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
+
+console = Console(stderr=True)
+output = Console(soft_wrap=True)
+if not output.is_terminal:
+    output = Console(width=120)
+
+
+class Guarded(TyperGroup):
+    """Turns every error a user can cause or meet into one sentence and an exit code, never a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sentence = "Stopped. Nothing that was finished is lost; the same command goes on from here."
+            raise typer.Exit(_fail(sentence, 130)) from None
+        except SgvError as exc:
+            raise typer.Exit(_fail(str(exc), exc.exit_code)) from exc
+        except (OSError, sqlite3.Error) as exc:
+            known = disk_error(exc)
+            if known is None:
+                raise
+            raise typer.Exit(_fail(str(known), known.exit_code)) from exc
+
+
+def _fail(sentence: str, exit_code: int) -> int:
+    console.print(f"sgv: {redact(sentence)}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    return exit_code
+
+
+app = typer.Typer(
+    name="sgv",
+    cls=Guarded,
+    help="Builds caption datasets the ShareGPT4V way: a strong teacher captions some of your pictures, a captioner "
+    "trained on that describes the rest, filters keep the good captions, and shards are written and published.\n\n"
+    "Start with:  sgv run manifests/demo.yaml",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Entry point of `sgv`."""
+    app()
+
+
+def _load(manifest: Path, overrides: list[str] | None, runs: Path) -> tuple[Manifest, RunFolder]:
+    from sgv_data.manifest_file import load_manifest
+    from sgv_data.run_folder import RunFolder
+
+    loaded = load_manifest(manifest, overrides or ())
+    return loaded, RunFolder(runs / loaded.name)
+
+
+@contextmanager
+def _at_work(run: RunFolder, quiet: bool) -> Iterator[Screen]:
+    from sgv_data.cli.screen import Screen
+
+    with run.lock(), Screen(console, quiet) as screen:
+        yield screen
+
+
+def _stage(name: str, manifest: Path, overrides: list[str] | None, runs: Path, redo: bool, quiet: bool) -> None:
+    from sgv_data.cli.tables import stage_line
+    from sgv_data.pipeline import find_stage, run_stage
+
+    loaded, run = _load(manifest, overrides, runs)
+    stage = find_stage(loaded, name)
+    with _at_work(run, quiet) as screen:
+        result = run_stage(stage, loaded, run, screen, redo)
+    output.print(stage_line(result), markup=False, highlight=False)
+
+
+@app.command()
+def run(
+    manifest: ManifestPath,
+    set_: Overrides = None,
+    runs: Runs = Path("runs"),
+    redo: Annotated[
+        str | None, typer.Option("--redo", metavar="STAGE", help="Make this stage and all after it anew.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run all stages in order, going on from wherever an earlier run was stopped."""
+    from sgv_data.cli.tables import stage_line, summary_table
+    from sgv_data.errors import ManifestError
+    from sgv_data.pipeline import active_stages, run_all
+
+    loaded, folder = _load(manifest, set_, runs)
+    names = [stage.name for stage in active_stages(loaded)]
+    if redo is not None and redo not in names:
+        raise ManifestError(f"--redo {redo}: the stages of this manifest are {', '.join(names)}")
+    did_something = False
+    with _at_work(folder, quiet) as screen:
+        for result in run_all(loaded, folder, screen, redo):
+            did_something = did_something or not result.skipped
+            if not result.skipped:
+                screen.say(stage_line(result))
+    output.print(summary_table(loaded, folder))
+    if not did_something:
+        output.print("Nothing to do: every stage is finished.", markup=False)
+
+
+@app.command()
+def index(
+    manifest: ManifestPath,
+    set_: Overrides = None,
+    runs: Runs = Path("runs"),
+    redo: Redo = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find, open and hash every picture; set duplicates apart; choose who captions what."""
+    _stage("index", manifest, set_, runs, redo, quiet)
+
+
+@app.command()
+def collect(
+    manifest: ManifestPath,
+    set_: Overrides = None,
+    runs: Runs = Path("runs"),
+    redo: Redo = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask the teacher for captions. This is what costs money; no answered request is ever asked again."""
+    _stage("collect", manifest, set_, runs, redo, quiet)
+
+
+@app.command(name="filter")
+def filter_(
+    manifest: ManifestPath,
+    which: Annotated[str, typer.Argument(metavar="[teacher|student]", help="Whose captions are judged.")] = "teacher",
+    set_: Overrides = None,
+    runs: Runs = Path("runs"),
+    redo: Redo = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score every caption, then keep or reject it with a reason."""
+    from sgv_data.errors import ManifestError
+
+    if which not in ("teacher", "student"):
+        raise ManifestError(f"filter judges captions of the teacher or the student, not of {which!r}")
+    _stage(f"filter-{which}", manifest, set_, runs, redo, quiet)
+
+
+@app.command()
+def train(
+    manifest: ManifestPath,
+    set_: Overrides = None,
+    runs: Runs = Path("runs"),
+    redo: Redo = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fine-tune the captioner on the kept teacher captions."""
+    _stage("train", manifest, set_, runs, redo, quiet)
+
+
+@app.command()
+def expand(
+    manifest: ManifestPath,
+    set_: Overrides = None,
+    runs: Runs = Path("runs"),
+    redo: Redo = False,
+    quiet: Quiet = False,
+) -> None:
+    """Let the captioner describe the other pictures."""
+    _stage("expand", manifest, set_, runs, redo, quiet)
+
+
+@app.command()
+def shard(
+    manifest: ManifestPath,
+    set_: Overrides = None,
+    runs: Runs = Path("runs"),
+    redo: Redo = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the kept captions with their pictures into webdataset tars."""
+    _stage("shard", manifest, set_, runs, redo, quiet)
+
+
+@app.command()
+def publish(
+    manifest: ManifestPath,
+    set_: Overrides = None,
+    runs: Runs = Path("runs"),
+    redo: Redo = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check the shards with the libraries people load them with, write the card, and put all in its place."""
+    _stage("publish", manifest, set_, runs, redo, quiet)
+
+
+@app.command()
+def report(manifest: ManifestPath, set_: Overrides = None, runs: Runs = Path("runs"), quiet: Quiet = False) -> None:
+    """Write report/index.html from what there is, also in the middle of a run."""
+    from sgv_data.pipeline import render_report
+
+    loaded, folder = _load(manifest, set_, runs)
+    with _at_work(folder, quiet) as screen:
+        page = render_report(loaded, folder, screen)
+    output.print(str(page), markup=False, highlight=False)
+
+
+@app.command()
+def status(manifest: ManifestPath, set_: Overrides = None, runs: Runs = Path("runs")) -> None:
+    """Show what is done, under way and still to do. Works while another sgv runs."""
+    from sgv_data.cli.tables import status_table
+
+    loaded, folder = _load(manifest, set_, runs)
+    output.print(status_table(loaded, folder))
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset folder: a run's shard/ or a published one.")],
+    quiet: Quiet = False,
+) -> None:
+    """Read shards back and compare every byte with index and checksums. Needs no manifest."""
+    from sgv_data.cli.screen import Screen
+    from sgv_data.cli.tables import sound_line
+    from sgv_data.shard.verify import verify_dataset
+
+    with Screen(console, quiet) as screen:
+        found = verify_dataset(folder, screen)
+    found.require_sound()
+    output.print(sound_line(found), markup=False, highlight=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import sgv_data
+
+        output.print(f"sgv_data {sgv_data.__version__}", markup=False, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Options before the command."""

@@ -1,0 +1,1 @@
+"""Stage `index`: one row per input picture, usable or rejected, and who is to describe it."""

@@ -1,0 +1,21 @@
+"""The kinds of source there are. A new kind is a module with a class like these and a line in `open_source`."""
+
+from __future__ import annotations
+
+from sgv_data.manifest import AnySource, FolderSource, ScenesSource, WebDatasetSource
+from sgv_data.sources.folder import Folder
+from sgv_data.sources.source import PictureSource
+from sgv_data.sources.webdataset import WebDataset
+
+
+def open_source(spec: AnySource, seed: int) -> PictureSource:
+    """The source that a manifest's `images` entry describes; `seed` is the manifest's."""
+    match spec:
+        case FolderSource():
+            return Folder(spec.path)
+        case WebDatasetSource():
+            return WebDataset(spec.path)
+        case ScenesSource():
+            from sgv_data.sources.scenes import Scenes
+
+            return Scenes(seed, spec.count)
