@@ -1,0 +1,1 @@
+"""The stage `collect`: a teacher's captions for the selected pictures, paid for once."""
