@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ class Guarded(TyperGroup):
     """Turns every error a user can cause or meet into one sentence and an exit code, never a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is answered like Ctrl-C
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -112,7 +114,12 @@ def run(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Run all stages in order, going on from wherever an earlier run was stopped."""
+    """Run all stages in order, going on from wherever an earlier run was stopped.
+
+    Stages that are done are skipped. On your own pictures:
+
+    sgv run manifests/photos.yaml --set images.0.path=DIR
+    """
     from sgv_data.cli.tables import stage_line, summary_table
     from sgv_data.errors import ManifestError
     from sgv_data.pipeline import active_stages, run_all
@@ -140,7 +147,10 @@ def index(
     redo: Redo = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find, open and hash every picture; set duplicates apart; choose who captions what."""
+    """Find, open and hash every picture; set duplicates apart; choose who captions what.
+
+    Pictures that cannot be used are not dropped silently: each is a row of index/images-*.parquet with its reason.
+    """
     _stage("index", manifest, set_, runs, redo, quiet)
 
 
@@ -152,7 +162,11 @@ def collect(
     redo: Redo = False,
     quiet: Quiet = False,
 ) -> None:
-    """Ask the teacher for captions. This is what costs money; no answered request is ever asked again."""
+    """Ask the teacher for captions.
+
+    This is what costs money: what it may cost at most is said first, teacher.budget_usd caps it, and no answered
+    request is ever asked again. The key is read from OPENAI_API_KEY, the server from teacher.base_url or OPENAI_BASE_URL.
+    """
     _stage("collect", manifest, set_, runs, redo, quiet)
 
 
@@ -165,7 +179,11 @@ def filter_(
     redo: Redo = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score every caption, then keep or reject it with a reason."""
+    """Score every caption, then keep or reject it with a reason.
+
+    Scores lie beside the verdicts in filter-teacher/ or filter-student/; thresholds are in the manifest's section
+    filter.
+    """
     from sgv_data.errors import ManifestError
 
     if which not in ("teacher", "student"):
@@ -246,7 +264,10 @@ def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset folder: a run's shard/ or a published one.")],
     quiet: Quiet = False,
 ) -> None:
-    """Read shards back and compare every byte with index and checksums. Needs no manifest."""
+    """Read shards back and compare every byte with index and checksums. Needs no manifest.
+
+    Names each thing that is wrong with its file and sample, and ends with exit code 10 if there is any.
+    """
     from sgv_data.cli.screen import Screen
     from sgv_data.cli.tables import sound_line
     from sgv_data.shard.verify import verify_dataset

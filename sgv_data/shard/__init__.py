@@ -1,0 +1,1 @@
+"""Stage `shard`: kept captions and picture bytes become webdataset tars, with an index and checksums."""
