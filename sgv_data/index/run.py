@@ -20,8 +20,9 @@ from sgv_data.index.look import Found, SourceEntry, look_at
 from sgv_data.index.quotas import choose
 from sgv_data.index.spill import Spill
 from sgv_data.index.usable import Usable, gather
-from sgv_data.index.workers import in_chunks, num_cores
+from sgv_data.index.workers import in_chunks
 from sgv_data.manifest import Manifest
+from sgv_data.processes import usable_cores
 from sgv_data.progress import Progress
 from sgv_data.records import ImageReject, ImageRow, StageReport, counted
 from sgv_data.sources.open import open_source
@@ -61,7 +62,7 @@ def run(manifest: Manifest, context: StageContext, num_workers: int | None = Non
     try:
         began_s = time.monotonic()
         sources = {spec.name: open_source(spec, manifest.seed) for spec in manifest.images}
-        num_inputs = _look_at_all(manifest, sources, spill, num_workers or num_cores(), context.progress)
+        num_inputs = _look_at_all(manifest, sources, spill, num_workers or usable_cores(), context.progress)
         seconds = time.monotonic() - began_s
         context.progress.begin("comparing pictures", None)
         usable = gather(spill, manifest, context.folder / _SPILL)

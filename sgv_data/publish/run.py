@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from sgv_data.dataset_format import CARD, DATA, METADATA, SIZES, visible_files, write_checksums
-from sgv_data.errors import InputError, ManifestError
+from sgv_data.errors import ManifestError
 from sgv_data.manifest import Manifest
 from sgv_data.prompts import Prompt
 from sgv_data.provenance import SCHEMA_VERSION
@@ -51,13 +51,14 @@ def run(manifest: Manifest, context: StageContext) -> StageReport:
 
     Raises:
         ManifestError: if `publish.to` names no possible target.
-        InputError: if something else is there, or if there is not one sample to publish.
+        InputError: if something else is there.
         VerifyFailed: if the dataset does not load as it should; then nothing has changed at the target.
     """
     target = _target(manifest, context)
     facts = gather(manifest, context)
     if not facts.num_samples:
-        raise InputError("publish: there is no sample to publish; `sgv status` tells where the pictures went")
+        context.progress.say("publish: no caption was kept, so there is nothing to publish; the report tells why")
+        return StageReport(stage=context.stage, num_in=0, num_out=0)
     folder = target.prepare()
     sums = _assemble(folder, facts, target, context)
     context.progress.begin("loading it as others will", None)

@@ -78,7 +78,7 @@ class Summary:
         if (shard := self.reports.get("shard")) is not None:
             yield "samples", f"{shard.num_out:,} in {shard.notes.get('shards', '?')} shards, {_size(shard)}"
         if self.published_to is not None and "publish" in self.reports:
-            yield "published to", self.published_to
+            yield "published to", self.published_to if self.reports["publish"].num_out else "nothing to publish"
         if self.report_path is not None:
             yield "report", str(self.report_path)
         for stage in self.missing:
