@@ -165,7 +165,8 @@ def collect(
     """Ask the teacher for captions.
 
     This is what costs money: what it may cost at most is said first, teacher.budget_usd caps it, and no answered
-    request is ever asked again. The key is read from OPENAI_API_KEY, the server from teacher.base_url or OPENAI_BASE_URL.
+    request is ever asked again. The key is read from OPENAI_API_KEY, the server from teacher.base_url or
+    OPENAI_BASE_URL.
     """
     _stage("collect", manifest, set_, runs, redo, quiet)
 

@@ -1,0 +1,1 @@
+"""The stage `expand`: the captioner describes the pictures."""

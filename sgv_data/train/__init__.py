@@ -1,0 +1,1 @@
+"""The stage `train`: the captioner learns from the teacher's kept captions."""
