@@ -104,7 +104,8 @@ def teacher_row(row: ImageRow, text: str) -> CaptionRow:
         image_id=row.image_id, text=text, outcome=Outcome.OK, failure=None, detail=None, producer=CaptionSet.TEACHER,
         model="teacher", model_revision="", prompt_id="mine", prompt_version=2, prompt_sha256="", sampling="{}",
         finish_reason="stop", image_sha256=row.sha256, sent_sha256=row.sha256, prompt_tokens=1, completion_tokens=1,
-        cost_usd=None, request_key="k", request_id=None, attempts=1, latency_s=0.0, created_utc=utc_now(),
+        cost_usd=None, request_key="k", request_id=None, attempts=1, latency_s=0.0,
+        created_utc="2026-01-31T12:00:00Z",
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -74,6 +75,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of `sgv`."""
+    # Read by torch when it is first imported: threads that wait must not spin, or a busy machine trains ten times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
 
 

@@ -88,7 +88,8 @@ def test_a_context_too_short_for_the_picture_is_refused_with_numbers(captioner: 
 def test_a_template_that_forgets_the_picture_is_refused(captioner: Captioner) -> None:
     captioner.processor.chat_template = "{% for m in messages %}USER: hello {% endfor %}ASSISTANT:"
 
-    with pytest.raises(TrainingError, match="its processor refuses its own chat template"):
+    # Newer processors count the pictures of a prompt themselves.
+    with pytest.raises(TrainingError, match=r"refuses its own chat template|puts no image token into the prompt"):
         Renderer(captioner, PROMPT)
 
 
