@@ -75,7 +75,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of `sgv`."""
-    # Read by torch when it is first imported: threads that wait must not spin, or a busy machine trains ten times slower.
+    # Read by torch at its first import: threads that wait must not spin, or a busy machine trains ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
 
