@@ -10,8 +10,8 @@ The weights in `sgv_data/demo/assets/base` were made on one core of an AMD EPYC 
 steps and 17 minutes (on unseen drawings, cell by cell: shape, colour, size and word 1.00), then about an hour of
 language in several runs continued with `--start`, between which the wording grew and the vision tower of one run was
 joined to the language side of another. Right of what it says of 256 unseen drawings: shape 0.97, colour 0.97, size
-0.98, position 0.97, count 0.98, word 1.00, relation 0.39, all 0.94. A single run with the defaults goes through the same two
-phases with one vision head more; it was not measured as a whole. Needs torch 2.9 for its optimizer.
+0.98, position 0.97, count 0.98, word 1.00, relation 0.39, all 0.94. A single run with the defaults goes through the
+same two phases with one vision head more; it was not measured as a whole. Needs torch 2.9 for its optimizer.
 """
 
 from __future__ import annotations
