@@ -136,7 +136,7 @@ _RETRIED_STATUS = frozenset({408, 409, 425, 500, 502, 503, 504, *range(520, 530)
 def classify(fault: Fault) -> Decision:
     """What to do about a fault, looked at alone; `health.py` adds what only several faults together tell."""
     # A server's words may hold characters that no file or terminal takes.
-    detail = redact(fault.detail).encode("utf-8", "replace").decode()
+    detail = redact(fault.detail).encode("utf-8", "replace").decode().rstrip(".")
     if fault.kind is FaultKind.TIMED_OUT:
         return Retry(FailureClass.TIMED_OUT, detail)
     if fault.kind is FaultKind.UNREACHABLE:
