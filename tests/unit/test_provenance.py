@@ -32,6 +32,24 @@ def record(caption: CaptionRow = CAPTION, image: ImageRow = IMAGE) -> dict[str, 
     return made
 
 
+def test_a_caption_says_where_it_came_from() -> None:
+    """Every value arrives: the picture's, the request's, the verdict's."""
+    made = record()
+    sampling = made["caption"].pop("sampling")
+    assert made["caption"] == {
+        "sha256": "44", "producer": "teacher", "model": "m", "model_revision": "", "prompt_id": "p",
+        "prompt_version": 1, "prompt_sha256": "22", "finish_reason": "stop", "sent_sha256": "33",
+        "prompt_tokens": 1, "completion_tokens": 2,
+    }  # fmt: skip
+    assert sampling == sampling_of(CAPTION.sampling)
+    assert made["image"] == {
+        "format": "png", "width_px": 3, "height_px": 4, "num_bytes": 5, "sha256": "11", "phash": "00",
+        "reencoded": False, "original_sha256": "11",
+    }  # fmt: skip
+    assert (made["image_id"], made["source"], made["license"]) == ("s/a", "s", "CC0-1.0")
+    assert made["scores"]["cut_off_score"] == 0.5
+
+
 def test_what_differs_between_equal_runs_changes_nothing() -> None:
     later = replace(
         CAPTION, request_id="other", attempts=1, latency_s=0.1, created_utc="2027-01-01T00:00:00Z", cost_usd=None
