@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing.process import parent_process
+from types import TracebackType
 
 import numpy as np
 
 from sgv_data.captioner.picture import PictureOpener, Pixels, pixels_sha256
 from sgv_data.errors import SgvError
 from sgv_data.images.decode import BadPicture
+from sgv_data.processes import Workers
 from sgv_data.records import FailureClass, ImageRow
 from sgv_data.sources.reader import PictureChanged
 
@@ -54,16 +52,15 @@ class DecodingPool:
 
     def __init__(self, opener: PictureOpener, num_workers: int, num_ahead: int) -> None:
         self._tasks_ahead = max(2 * num_workers, -(-num_ahead // _PICTURES_PER_TASK))
-        # Spawned, not forked: this process holds torch's threads.
-        self._pool = ProcessPoolExecutor(
-            num_workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(opener,)
-        )
+        self._pool = Workers(num_workers, _remember, opener)
 
     def __enter__(self) -> DecodingPool:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.__exit__(kind, error, trace)
 
     def open_all(self, rows: Iterable[ImageRow]) -> Iterator[tuple[ImageRow, Opened]]:
         """Every row with its picture, in order; at most the number of pictures asked for is decoded ahead.
@@ -92,17 +89,8 @@ _opener: list[PictureOpener] = []
 """In a worker process: the one thing it was started with."""
 
 
-def _start_worker(opener: PictureOpener) -> None:
+def _remember(opener: PictureOpener) -> None:
     _opener.append(opener)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when the process that started it is gone, however it went."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _open_task(rows: list[ImageRow]) -> list[Opened]:
