@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sgv_data.captioner.quiet import quiet_libraries
 from sgv_data.errors import ManifestError, MissingPart, TrainingError
 from sgv_data.package_data import resolve_asset
+from sgv_data.processes import usable_cores
 from sgv_data.run_folder import digest, file_sha256
 
 if TYPE_CHECKING:
@@ -132,13 +133,9 @@ def use_all_cores() -> int:
     import torch
 
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    num_threads = int(asked) if asked.isdigit() and int(asked) > 0 else num_cores()
+    num_threads = int(asked) if asked.isdigit() and int(asked) > 0 else usable_cores()
     torch.set_num_threads(num_threads)
     return num_threads
-
-
-def num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_captioner(place: ModelPlace, device: torch.device, dtype: torch.dtype) -> Captioner:

@@ -17,10 +17,11 @@ from transformers.trainer_callback import PrinterCallback
 
 from sgv_data.captioner.collate import collate
 from sgv_data.captioner.generate import is_out_of_memory
-from sgv_data.captioner.load import choose_dtype, num_cores
+from sgv_data.captioner.load import choose_dtype
 from sgv_data.captioner.quiet import quiet_libraries
 from sgv_data.errors import TrainingError
 from sgv_data.manifest import CaptionerModel
+from sgv_data.processes import usable_cores
 from sgv_data.progress import Progress
 from sgv_data.train.checkpoints import Checkpoints, step_of
 from sgv_data.train.dataset import CaptionDataset
@@ -211,4 +212,4 @@ def _num_devices() -> int:
 
 def _num_loaders(device: torch.device) -> int:
     """Processes that prepare samples: none on a CPU, which they would share with the model."""
-    return 0 if device.type == "cpu" else max(1, min(_MAX_LOADERS, num_cores() - 1))
+    return 0 if device.type == "cpu" else max(1, min(_MAX_LOADERS, usable_cores() - 1))
