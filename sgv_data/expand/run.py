@@ -38,7 +38,7 @@ from sgv_data.run_folder import canonical_json, digest
 from sgv_data.stage import StageContext
 from sgv_data.tables import TableWriter, read_table
 
-VERSION = 1
+VERSION = 2
 KEEP = ("units", "units/*")
 
 _BATCHES_DECODED_AHEAD = 4

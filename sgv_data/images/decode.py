@@ -59,10 +59,13 @@ class PictureFacts:
     height_px: int
 
 
-def decode(data: bytes, limits: Pictures, max_side_px: int | None = None) -> tuple[PictureFacts, Image.Image]:
+def decode(
+    data: bytes, limits: Pictures, max_side_px: int | None = None, draft_room: float = 2.0
+) -> tuple[PictureFacts, Image.Image]:
     """The facts and the RGB pixels of a picture file: turned upright, transparency on white, first frame only.
 
     With `max_side_px` a larger picture comes back scaled down to that longer side; the facts stay those of the file.
+    A JPEG is then decoded at a half, quarter or eighth of its size where that still is `draft_room` times the side.
 
     Raises:
         BadPicture: if the bytes are no picture, a damaged one, or one outside `limits`.
@@ -72,7 +75,7 @@ def decode(data: bytes, limits: Pictures, max_side_px: int | None = None) -> tup
     try:
         with _open(data) as image:
             _check_size(image, limits)
-            return _load(image, max_side_px)
+            return _load(image, max_side_px, draft_room)
     except _FOREIGN as exc:
         raise _named(exc) from exc
 
@@ -124,9 +127,9 @@ def _tile_pixels(image: Image.Image) -> int:
     return int(tags.get(_TIFF_TILE_WIDTH, 0)) * int(tags.get(_TIFF_TILE_LENGTH, 0))
 
 
-def _load(image: Image.Image, max_side_px: int | None) -> tuple[PictureFacts, Image.Image]:
+def _load(image: Image.Image, max_side_px: int | None, draft_room: float) -> tuple[PictureFacts, Image.Image]:
     size_px = image.size
-    drafted = max_side_px is not None and _draft(image, max_side_px)
+    drafted = max_side_px is not None and _draft(image, max_side_px, draft_room)
     image.load()
     if not drafted:
         size_px = image.size  # TIFF turns itself upright while loading
@@ -136,11 +139,11 @@ def _load(image: Image.Image, max_side_px: int | None) -> tuple[PictureFacts, Im
     return PictureFacts(NAMES[str(image.format)], width_px, height_px), pixels
 
 
-def _draft(image: Image.Image, max_side_px: int) -> bool:
-    """Asks the JPEG reader for a smaller picture of at least twice the side wanted; True if it obliges."""
+def _draft(image: Image.Image, max_side_px: int, room: float) -> bool:
+    """Asks the JPEG reader for a smaller picture of at least `room` times the side wanted; True if it obliges."""
     if image.format not in ("JPEG", "MPO") or max(image.size) <= max_side_px:
         return False
-    share = 2 * max_side_px / max(image.size)
+    share = room * max_side_px / max(image.size)
     before = image.size
     image.draft(None, (max(1, round(image.width * share)), max(1, round(image.height * share))))
     return bool(image.size != before)

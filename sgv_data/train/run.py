@@ -39,7 +39,7 @@ from sgv_data.train.kept import KeptFile, Split, kept_captions, split_held_out, 
 from sgv_data.train.metrics import Metric, draw_loss, read_metrics
 from sgv_data.train.samples import describe_pictures, read_captions, unseen_pictures, write_captions, write_samples
 
-VERSION = 1
+VERSION = 2
 KEEP: tuple[str, ...] = ()
 
 MODEL = "model"

@@ -42,15 +42,15 @@ def test_what_a_model_can_see_is_read_off_its_image_processor(
 
 
 def test_small_pictures_are_left_as_they_are(tmp_path: Path) -> None:
-    Image.new("RGB", (500, 400), (1, 2, 3)).save(tmp_path / "a.png")
+    Image.new("RGB", (300, 216), (1, 2, 3)).save(tmp_path / "a.png")
 
-    assert opener(tmp_path, 72).open(picture_row(tmp_path / "a.png")).size == (500, 400)
+    assert opener(tmp_path, 72).open(picture_row(tmp_path / "a.png")).size == (300, 216)
 
 
-def test_large_pictures_keep_twice_what_the_model_sees_on_their_shorter_side(tmp_path: Path) -> None:
+def test_large_pictures_keep_three_times_what_the_model_sees_on_their_shorter_side(tmp_path: Path) -> None:
     Image.new("RGB", (3000, 1500), (1, 2, 3)).save(tmp_path / "a.png")
 
-    assert opener(tmp_path, 336).open(picture_row(tmp_path / "a.png")).size == (1344, 672)
+    assert opener(tmp_path, 336).open(picture_row(tmp_path / "a.png")).size == (2016, 1008)
 
 
 def test_a_model_that_does_not_say_what_it_sees_gets_everything(tmp_path: Path) -> None:
