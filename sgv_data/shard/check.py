@@ -19,11 +19,15 @@ _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class TarTask:
-    """A tar to check, called `name` in findings; `rows` are its rows in the index, None if there is none."""
+    """A tar to check, called `name` in findings; `rows` are its rows in the index, None if there is none.
+
+    `decode_all`: also pictures whose hash is the index's are decoded.
+    """
 
     path: Path
     name: str
     rows: tuple[SampleRow, ...] | None
+    decode_all: bool = False
 
 
 @dataclass(slots=True)
@@ -47,7 +51,7 @@ def split_name(name: str) -> tuple[str, str] | None:
 def check_tar(task: TarTask) -> TarFacts:
     """Everything that is wrong with one tar."""
     facts = TarFacts(task.name, Findings(task.name))
-    samples = _Samples(facts, task.rows)
+    samples = _Samples(facts, task.rows, task.decode_all)
     scan = TarScan(task.path)
     try:
         for member in scan.members():
@@ -62,8 +66,8 @@ def check_tar(task: TarTask) -> TarFacts:
 class _Samples:
     """Groups members into samples as loaders do, and checks each as soon as it is whole."""
 
-    def __init__(self, facts: TarFacts, rows: tuple[SampleRow, ...] | None) -> None:
-        self._facts = facts
+    def __init__(self, facts: TarFacts, rows: tuple[SampleRow, ...] | None, decode_all: bool) -> None:
+        self._facts, self._decode_all = facts, decode_all
         self._findings = facts.findings
         self._expected = None if rows is None else {row.key: row for row in rows}
         self._key: str | None = None
@@ -108,7 +112,8 @@ class _Samples:
         key, members, self._members = self._key, self._members, {}
         if key is None:
             return
-        for problem, detail in check_contents(key, members):
+        row = None if self._decode_all or self._expected is None else self._expected.get(key)
+        for problem, detail in check_contents(key, members, row.image_sha256 if row else None):
             self._findings.add(problem, detail, key)
         if self._expected is not None and key not in self._seen:
             self._check_expected(key, members)

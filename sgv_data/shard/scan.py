@@ -9,6 +9,7 @@ import hashlib
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,13 +25,18 @@ class DamagedTar(Exception):
     """The bytes are no whole tar; the message says where and how."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Member:
     """A regular file in a tar; `offset_bytes` is where its payload begins."""
 
     name: str
     offset_bytes: int
     payload: bytes
+
+    @cached_property
+    def sha256(self) -> str:
+        """Over the payload."""
+        return hashlib.sha256(self.payload).hexdigest()
 
 
 class TarScan:

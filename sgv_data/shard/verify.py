@@ -23,8 +23,10 @@ from sgv_data.tables import read_table, table_files
 _ALONE_BYTES = 32_000_000
 
 
-def verify_dataset(folder: Path, progress: Progress) -> VerifyReport:
+def verify_dataset(folder: Path, progress: Progress, decode_all: bool = False) -> VerifyReport:
     """Reads every tar once and checks it, its contents and what lies beside it.
+
+    Pictures with the hash that the index states are only decoded with `decode_all`: they were when it was written.
 
     `folder` is a run folder, its `shard` folder, a published dataset, or any folder of tars (then without an index).
 
@@ -37,7 +39,7 @@ def verify_dataset(folder: Path, progress: Progress) -> VerifyReport:
     if not tars and not indexed:
         raise InputError(f"{folder}: no such folder, or it holds no tars")
     progress.begin("verifying", len(tars))
-    index = _Index(folder, tars, indexed)
+    index = _Index(folder, tars, indexed, decode_all)
     num_processes = 1 if sum(path.stat().st_size for path in tars.values()) < _ALONE_BYTES else usable_cores()
     facts: dict[str, TarFacts] = {}
     for found in in_order(check_tar, index.tasks(), min(num_processes, max(1, len(tars)))):
@@ -67,14 +69,14 @@ def _tars(folder: Path) -> dict[str, Path]:
 class _Index:
     """The samples table dealt out to its tars; what is wrong with the table itself goes into `findings`."""
 
-    def __init__(self, folder: Path, tars: dict[str, Path], indexed: bool) -> None:
-        self._folder, self._tars, self._indexed = folder, tars, indexed
+    def __init__(self, folder: Path, tars: dict[str, Path], indexed: bool, decode_all: bool) -> None:
+        self._folder, self._tars, self._indexed, self._decode_all = folder, tars, indexed, decode_all
         self.findings = Findings(f"{METADATA}/{SAMPLES}")
 
     def tasks(self) -> Iterator[TarTask]:
         """One task per tar. A tar that the index does not name is checked as one that should be empty."""
         if not self._indexed:
-            yield from (TarTask(path, name, None) for name, path in self._tars.items())
+            yield from (TarTask(path, name, None, self._decode_all) for name, path in self._tars.items())
             return
         done = set()
         for shard, rows in self._rows_by_shard():
@@ -83,12 +85,12 @@ class _Index:
                 self.findings.add(Problem.DAMAGED_FILE, f"the rows of {shard} do not follow each other")
             elif name in self._tars:
                 done.add(name)
-                yield TarTask(self._tars[name], name, tuple(rows))
+                yield TarTask(self._tars[name], name, tuple(rows), self._decode_all)
             else:
                 self.findings.add(Problem.MISSING_FILE, f"names {name}, which is not there")
         for name in self._tars.keys() - done:
             self.findings.add(Problem.EXTRA_FILE, f"does not name {name}")
-            yield TarTask(self._tars[name], name, ())
+            yield TarTask(self._tars[name], name, (), self._decode_all)
 
     def _rows_by_shard(self) -> Iterator[tuple[str, list[SampleRow]]]:
         """Rows lie in hash order, tars of a split one after the other: so one tar per split is open at a time."""
