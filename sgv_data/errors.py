@@ -10,7 +10,9 @@
     ├── BalanceError            8   numbers of a stage do not add up
     ├── MissingPart             9   an optional part is not installed
     ├── VerifyFailed           10   shards are not what their index says
-    └── TrainingError          11   training cannot start or cannot go on
+    ├── TrainingError          11   training cannot start or cannot go on
+    ├── AlarmRaised            12   answers look so wrong that spending was stopped (teacher.alarms)
+    └── StillWaiting           13   batches are under way; run the same command later to collect them
 
 Ctrl-C ends with 130, as shells do.
 """
@@ -70,6 +72,14 @@ class VerifyFailed(SgvError):
 
 class TrainingError(SgvError):
     exit_code = 11
+
+
+class AlarmRaised(SgvError):
+    exit_code = 12
+
+
+class StillWaiting(SgvError):
+    exit_code = 13
 
 
 _SECRET = re.compile(r"\b(sk-[\w-]{6,}|hf_\w{6,}|(?<=Bearer )[\w.\-]{6,})")

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 Quota = int | float | Literal["all", "none"]
@@ -57,6 +57,9 @@ class Source(Section):
     expand: Quota = Field(default="all", description="how many the captioner describes: number, share, all or none")
     apart: bool = Field(
         default=False, description="true: the captioner's share is drawn from pictures the teacher does not get"
+    )
+    offer_text: bool = Field(
+        default=False, description="true: the picture's own words (title, alt text, caption) are shown to the teacher"
     )
 
     _quotas = field_validator("teacher", "expand")(_check_quota)
@@ -105,26 +108,83 @@ class Pictures(Section):
 
 
 class Limits(Section):
-    """The provider's limits; leave one out for no limit."""
+    """The provider's limits; leave one out where it is not known. What the server says in its headers counts too."""
 
     requests_per_minute: float | None = Field(default=None, gt=0)
     tokens_per_minute: float | None = Field(default=None, gt=0)
-    in_flight: int = Field(default=16, gt=0, le=10_000, description="requests under way at once")
+    in_flight: int = Field(default=64, gt=0, le=10_000, description="most requests under way at once")
+
+
+class Endpoint(Section):
+    """One of several servers or keys that share the work."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="how it is called on the screen and in logs")
+    base_url: str | None = Field(default=None, description="null: that of the teacher")
+    api_key_env: str | None = Field(default=None, description="null: that of the teacher")
+    api_key_file: str | None = Field(default=None, description="file that holds the key; null: that of the teacher")
+    limits: Limits = Limits()
+
+    _url = field_validator("base_url")(lambda value: _check_url(value))
 
 
 class TeacherImage(Section):
     """How a picture goes over the wire."""
 
-    max_side_px: int = Field(default=1024, ge=16, description="larger pictures are scaled down to this longer side")
-    detail: Literal["low", "high", "auto"] = "high"
+    max_side_px: int | Literal["model"] = Field(
+        default="model", description="larger pictures are scaled down to this longer side; model: to the size that the "
+        "model works with at this detail, or 2048 where that is not known"
+    )
+    detail: Literal["low", "high", "auto", "original"] = "high"
     jpeg_quality: int = Field(default=90, ge=1, le=100, description="for pictures that must be re-encoded")
+
+    @field_validator("max_side_px")
+    @classmethod
+    def _large_enough(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 16:
+            raise ValueError("must be 16 or more, or 'model'")
+        return value
+
+
+class Rung(Section):
+    """What is changed when a picture is asked about again; what is left out stays as it was."""
+
+    prompt: str | None = Field(default=None, description="another prompt")
+    model: str | None = Field(default=None, description="another model, at the same endpoints")
+    max_completion_tokens: int | None = Field(default=None, gt=0)
+    temperature: float | None = Field(default=None, ge=0, le=2)
 
 
 class Retry(Section):
-    """How often a fault on the way to the teacher is met with another try."""
+    """How often a fault is met with another try, and the ladder: how `collect --retry` asks again, by outcome."""
 
     attempts: int = Field(default=6, ge=1, description="tries per picture before it fails with its error class")
     max_wait_s: float = Field(default=60.0, gt=0, description="longest pause, unless the server asks for more")
+    refused: Rung = Rung()
+    truncated: Rung = Rung()
+    failed: Rung = Rung()
+
+
+class Alarms(Section):
+    """What looks so wrong that spending stops. Shares are of the last `over` answers; null switches an alarm off."""
+
+    over: int = Field(default=200, ge=10, description="so many answers are looked at, once there are so many")
+    refused_share: float | None = Field(default=0.5, gt=0, le=1)
+    truncated_share: float | None = Field(default=0.5, gt=0, le=1)
+    failed_share: float | None = Field(default=0.5, gt=0, le=1, description="pictures that failed with the same class")
+    same_text_share: float | None = Field(default=0.2, gt=0, le=1, description="answers with the same words")
+
+
+class BatchLane(Section):
+    """The provider's batch lane: cheaper, within a day."""
+
+    max_requests: int = Field(default=50_000, gt=0, description="per file")
+    max_bytes: int = Field(default=200_000_000, gt=0, description="per file")
+    max_enqueued_tokens: int | None = Field(default=None, gt=0, description="prompt tokens waiting; null: no limit")
+    poll_s: float = Field(default=60.0, gt=0, description="seconds between two looks at the batches")
+    wait: bool = Field(default=True, description="false: end after submitting; the same command collects later")
+    leftovers: Literal["batch", "live"] = Field(
+        default="batch", description="where rows go that an expired or cancelled batch did not finish"
+    )
 
 
 class Price(Section):
@@ -132,6 +192,12 @@ class Price(Section):
 
     input_usd: float = Field(ge=0)
     output_usd: float = Field(ge=0)
+
+
+def _check_url(value: str | None) -> str | None:
+    if value is not None and not re.match(r"^(https?://[^\s/]+|sgv:demo-teacher$)", value):
+        raise ValueError("must start with http:// or https://, or be sgv:demo-teacher")
+    return value
 
 
 class Teacher(Section):
@@ -142,6 +208,7 @@ class Teacher(Section):
         default=None, description="null: OPENAI_BASE_URL, else the provider's own; sgv:demo-teacher starts the demo's"
     )
     api_key_env: str = Field(default="OPENAI_API_KEY", description="environment variable that holds the key")
+    api_key_file: str | None = Field(default=None, description="file that holds the key instead")
     max_completion_tokens: int = Field(default=1024, gt=0)
     token_limit_name: Literal["max_completion_tokens", "max_tokens"] = Field(
         default="max_completion_tokens", description="what the server calls the limit; older servers: max_tokens"
@@ -150,17 +217,34 @@ class Teacher(Section):
     seed: int | None = Field(default=None, description="sent as `seed`; null: not sent")
     image: TeacherImage = TeacherImage()
     limits: Limits = Limits()
+    endpoints: tuple[Endpoint, ...] = Field(
+        default=(), description="several servers or keys that share the work, each with limits of its own"
+    )
+    lane: Literal["live", "batch"] = "live"
+    batch: BatchLane = BatchLane()
     timeout_s: float = Field(default=120.0, gt=0, description="limit per request")
     retry: Retry = Retry()
+    alarms: Alarms = Alarms()
+    cache: str | None = Field(
+        default=None, description="file of a reply cache that several runs share; null: one in the run folder"
+    )
     budget_usd: float | None = Field(default=None, gt=0, description="hard cap, counted across restarts; null: no cap")
-    price: Price | None = Field(default=None, description="per million tokens; null: from the price table, by model")
+    price: Price | Literal["unknown"] | None = Field(
+        default=None, description="per million tokens; null: from the price table, by model; unknown: run without "
+        "counting money"
+    )
 
-    @field_validator("base_url")
-    @classmethod
-    def _is_url(cls, value: str | None) -> str | None:
-        if value is not None and not re.match(r"^(https?://[^\s/]+|sgv:demo-teacher$)", value):
-            raise ValueError("must start with http:// or https://, or be sgv:demo-teacher")
-        return value
+    _url = field_validator("base_url")(lambda value: _check_url(value))
+
+    @model_validator(mode="after")
+    def _distinct_endpoints(self) -> Self:
+        names = [endpoint.name for endpoint in self.endpoints]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"endpoints: the name {twice[0]!r} is used twice; names must differ")
+        if self.budget_usd is not None and self.price == "unknown":
+            raise ValueError("budget_usd needs a price: a cap cannot be kept without counting money")
+        return self
 
 
 class LengthRule(Section):
@@ -198,25 +282,65 @@ class FilterPolicy(Section):
     cut_off_min_score: float = Field(default=0.5, ge=0, le=1, description="from this cut-off score on: rejected")
 
 
-_PART = r"^(frozen|full|from_block_\d+)$"
+_PART = r"^(frozen|full|lora|from_block_\d+)$"
 
 
 class TrainedParts(Section):
-    """What is trained: `frozen`, `full`, or `from_block_N`: from the N-th block (counted from 0) upwards."""
+    """What is trained: `frozen`, `full`, `lora`, or `from_block_N`: from the N-th block (counted from 0) upwards."""
 
     vision: str = Field(default="frozen", pattern=_PART)
-    projector: str = Field(default="full", pattern=r"^(frozen|full)$")
+    projector: str = Field(default="full", pattern=r"^(frozen|full|lora)$")
     language: str = Field(default="full", pattern=_PART)
+
+
+class PartRates(Section):
+    """Learning rates of single parts; null: captioner.learning_rate."""
+
+    vision: float | None = Field(default=None, gt=0)
+    projector: float | None = Field(default=None, gt=0)
+    language: float | None = Field(default=None, gt=0)
+
+
+class Lora(Section):
+    """Adapters of low rank, for the parts that are set to `lora`."""
+
+    rank: int = Field(default=64, gt=0)
+    alpha: float = Field(default=128, gt=0)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+
+
+class Conversations(Section):
+    """Samples for training in LLaVA's JSON format, in place of the run's own captions."""
+
+    json_file: str = Field(description="a .json or .jsonl file; relative to the manifest")
+    images: str = Field(description="the folder that the file's `image` paths are relative to")
 
 
 class CaptionerModel(Section):
     """The captioner: what it starts from and how it is fine-tuned."""
 
-    base_model: str = Field(description="a model folder, a Hub name, sgv:base, or tiny: built here from scratch")
+    base_model: str = Field(
+        description="a model folder, a Hub name, run:NAME (what another run trained), sgv:base, or tiny: built here from "
+        "scratch"
+    )
     revision: str | None = Field(default=None, description="commit on the Hub; null: the newest")
     prompt: str = Field(default="captioner", description="the prompt it is trained on and asked with")
     parts: TrainedParts = TrainedParts()
     learning_rate: float = Field(default=2.0e-5, gt=0)
+    learning_rates: PartRates = PartRates()
+    lora: Lora = Lora()
+    conversations: Conversations | None = Field(
+        default=None, description="train on these instead of the kept teacher captions"
+    )
+    max_tokens: int | None = Field(
+        default=None, gt=0, description="longer samples lose their end, never image tokens; null: the model's context"
+    )
+    gradient_checkpointing: bool = Field(default=False, description="less memory for a third more time")
+    deepspeed: str | None = Field(default=None, description="a DeepSpeed configuration file; relative to the manifest")
+    fsdp: str | None = Field(default=None, description="an accelerate FSDP configuration file; relative to the manifest")
+    lora_max_difference: float = Field(
+        default=0.05, gt=0, description="largest difference in log probability that merging the adapters may make"
+    )
     warmup_share: float = Field(default=0.03, ge=0, le=1, description="share of steps with rising learning rate")
     weight_decay: float = Field(default=0.0, ge=0)
     batch_size: int = Field(default=256, gt=0, description="samples per step, over all devices")
@@ -232,14 +356,62 @@ class CaptionerModel(Section):
     )
 
 
+class Sampling(Section):
+    """How the captioner picks words. All of it is recorded with every caption."""
+
+    temperature: float = Field(default=0.0, ge=0, le=2, description="0: always the likeliest word")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    seed: int = Field(default=0, description="with a temperature: drawn anew for each picture from this and its id")
+
+
+class ExpandRung(Section):
+    """How a caption is asked for again; what is left out stays as it was."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    repetition_penalty: float | None = Field(default=None, gt=0)
+    max_new_tokens: int | None = Field(default=None, gt=0)
+
+
+class ExpandRetry(Section):
+    """The ladder: captions that loop or are cut off are asked for again, rung by rung, attempts kept."""
+
+    repetition: tuple[ExpandRung, ...] = ()
+    truncated: tuple[ExpandRung, ...] = ()
+    repeated_share: float = Field(default=0.5, gt=0, le=1, description="share of words in repeated phrases: a loop")
+
+
+class ExpandServer(Section):
+    """The server of the engines `openai`; asked through the same client and limits as the teacher."""
+
+    base_url: str | None = Field(default=None, description="null: OPENAI_BASE_URL")
+    api_key_env: str = "OPENAI_API_KEY"
+    model: str = Field(min_length=1, description="what the server calls the captioner")
+    limits: Limits = Limits()
+    timeout_s: float = Field(default=120.0, gt=0)
+
+    _url = field_validator("base_url")(lambda value: _check_url(value))
+
+
 class Expand(Section):
     """How the captioner describes the pictures."""
 
-    engine: Literal["transformers"] = "transformers"
+    engine: Literal["transformers", "vllm", "openai"] = "transformers"
+    on: Literal["local", "ray"] = Field(default="local", description="ray: the engines are placed on a Ray cluster")
     max_new_tokens: int = Field(default=512, gt=0)
+    sampling: Sampling = Sampling()
     batch_size: int = Field(default=32, gt=0, description="captions generated at once")
     unit_size: int = Field(default=256, gt=0, description="pictures per work unit: finished whole or not there")
-    workers: int = Field(default=1, ge=1, description="processes that read and decode ahead of the model")
+    workers: int = Field(default=1, ge=1, description="processes that read and decode ahead of the model, per engine")
+    retry: ExpandRetry = ExpandRetry()
+    server: ExpandServer | None = Field(default=None, description="for the engine openai")
+
+    @model_validator(mode="after")
+    def _server_named(self) -> Self:
+        if self.engine == "openai" and self.server is None:
+            raise ValueError("the engine openai needs expand.server with the model's name")
+        return self
 
 
 class Shard(Section):
@@ -264,25 +436,54 @@ class Publish(Section):
     license: str | None = Field(default=None, description="of the captions, as the Hub writes it, e.g. cc-by-4.0")
 
 
+_NO_TEACHER = Teacher(model="none")
+
+
 class Manifest(Section):
-    """One run."""
+    """One run. One that trains on conversations has no pictures and no teacher of its own, all others have both."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run folder is runs/<name>")
     seed: int = Field(default=0, description="every draw and split depends on it and on image ids, on nothing else")
-    images: tuple[AnySource, ...] = Field(min_length=1)
+    images: tuple[AnySource, ...] = ()
     pictures: Pictures = Pictures()
-    teacher: Teacher
+    teacher: Teacher = _NO_TEACHER
     filter: FilterPolicy = FilterPolicy()
     captioner: CaptionerModel | None = Field(default=None, description="null: the teacher's captions are the dataset")
     expand: Expand = Expand()
     shard: Shard = Shard()
     publish: Publish | None = None
     prompts: str | None = Field(default=None, description="folder with prompts of your own; relative to the manifest")
+    _origin: tuple[Path, tuple[str, ...]] | None = PrivateAttr(default=None)
+
+    @property
+    def origin(self) -> tuple[Path, tuple[str, ...]] | None:
+        """The file it was read from and the overrides, so that it can be read again; None: made otherwise."""
+        return self._origin
+
+    def came_from(self, path: Path, overrides: tuple[str, ...]) -> Self:
+        """The same manifest, which knows its origin."""
+        self._origin = (path, overrides)
+        return self
 
     @property
     def prompt_folders(self) -> tuple[Path, ...]:
         """Where prompts are looked for before those that come with the project."""
         return (Path(self.prompts),) if self.prompts else ()
+
+    @property
+    def only_trains(self) -> bool:
+        """Whether the run is nothing but a training on conversations."""
+        return self.captioner is not None and self.captioner.conversations is not None
+
+    @model_validator(mode="after")
+    def _whole_or_training(self) -> Self:
+        given = {"images": bool(self.images), "teacher": self.teacher != _NO_TEACHER}
+        for name, there in given.items():
+            if there and self.only_trains:
+                raise ValueError(f"{name}: leave this section out: captioner.conversations holds the captions")
+            if not there and not self.only_trains:
+                raise ValueError(f"{name} must not be empty" if name == "images" else f"{name} is missing")
+        return self
 
     @model_validator(mode="after")
     def _distinct_names(self) -> Self:

@@ -24,14 +24,14 @@ def load_manifest(path: Path, overrides: Iterable[str] = ()) -> Manifest:
     Raises:
         ManifestError: with one line per mistake.
     """
-    path = _find(path)
+    path, overrides = _find(path), tuple(overrides)
     values = _read_yaml(path)
     _anchor_paths(values, path.parent)
     for override in overrides:
         _apply(values, override)
     _anchor_paths(values, Path.cwd())
     try:
-        return Manifest.model_validate(values)
+        return Manifest.model_validate(values).came_from(path.absolute(), overrides)
     except ValidationError as exc:
         raise ManifestError("\n".join(f"{path}: {line}" for line in _sentences(exc))) from exc
 
@@ -62,7 +62,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
-    """Makes relative paths of pictures and prompts absolute."""
+    """Makes relative paths of pictures, prompts, keys, shared caches and training files absolute."""
     if isinstance(values.get("prompts"), str):
         values["prompts"] = str(folder.absolute() / Path(values["prompts"]).expanduser())
     images = values.get("images")
@@ -70,6 +70,29 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
         written = source.get("path") if isinstance(source, dict) else None
         if isinstance(written, str) and not written.startswith("sgv:"):
             source["path"] = str(folder.absolute() / Path(written).expanduser())
+    captioner = values.get("captioner")
+    if isinstance(captioner, dict):
+        _anchor_training(captioner, folder)
+    teacher = values.get("teacher")
+    if isinstance(teacher, dict):
+        endpoints = teacher.get("endpoints")
+        for section in (teacher, *(endpoints if isinstance(endpoints, list) else ())):
+            for name in {"api_key_file", "cache"} & set(section if isinstance(section, dict) else ()):
+                if isinstance(section[name], str):
+                    section[name] = str(folder.absolute() / Path(section[name]).expanduser())
+
+
+def _anchor_training(captioner: dict[str, Any], folder: Path) -> None:
+    """Makes the captioner's relative paths absolute; a base model that is one starts with a dot or a tilde."""
+    conversations = captioner.get("conversations")
+    places = [(captioner, name) for name in ("deepspeed", "fsdp")]
+    if isinstance(conversations, dict):
+        places += [(conversations, name) for name in ("json_file", "images")]
+    if str(captioner.get("base_model")).startswith((".", "~")):
+        places.append((captioner, "base_model"))
+    for section, name in places:
+        if isinstance(section.get(name), str):
+            section[name] = str(folder.absolute() / Path(section[name]).expanduser())
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -136,9 +159,11 @@ def _sentences(exc: ValidationError) -> list[str]:
     """One line per place; several failed alternatives of a union become one line."""
     lines: dict[str, str] = {}
     for error in exc.errors(include_url=False):
-        steps = [str(step) for step in error["loc"] if step not in _SOURCE_KINDS]
-        alternatives = ("str", "int", "float", "tuple[str, ...]", "constrained-str", "literal['all','none']")
-        if steps and (steps[-1] in alternatives or "tuple[" in steps[-1]):
+        if error["type"] == "literal_error" and isinstance(error["input"], dict):
+            continue  # a section was meant, and what is wrong inside it is said
+        steps = [str(step) for step in error["loc"] if step not in (*_SOURCE_KINDS, "Price")]
+        alternatives = ("str", "int", "float", "constrained-str")
+        if steps and (steps[-1] in alternatives or steps[-1].startswith(("tuple[", "literal["))):
             steps = steps[:-1]
         place = ".".join(steps)
         rule = _RULES.get(error["type"], error["msg"].removeprefix("Value error, "))

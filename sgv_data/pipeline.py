@@ -18,6 +18,7 @@ from sgv_data.manifest import Manifest
 from sgv_data.progress import Progress
 from sgv_data.records import StageRecord, StageReport
 from sgv_data.run_folder import (
+    AGAIN,
     RECORD,
     STARTED,
     RunFolder,
@@ -33,20 +34,24 @@ from sgv_data.stage import StageContext, StageModule
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One row of the table. `needs` names the manifest section without which the stage is left out."""
+    """One row of the table. `needs` names the manifest section without which the stage is left out.
+
+    `always`: also in a run that is nothing but a training on conversations, which has no pictures of its own.
+    """
 
     name: str
     module: str
     reads: tuple[str, ...]
     writes: str
     needs: str | None = None
+    always: bool = False
 
 
 STAGES = (
     Stage("index", "index", (), "images-*.parquet"),
     Stage("collect", "collect", ("index",), "captions-*.parquet, replies.sqlite"),
     Stage("filter-teacher", "filter", ("index", "collect"), "verdicts-*.parquet"),
-    Stage("train", "train", ("index", "collect", "filter-teacher"), "model/, metrics.jsonl", "captioner"),
+    Stage("train", "train", ("index", "collect", "filter-teacher"), "model/, metrics.jsonl", "captioner", always=True),
     Stage("expand", "expand", ("index", "train"), "captions-*.parquet, units/", "captioner"),
     Stage("filter-student", "filter", ("index", "expand"), "verdicts-*.parquet", "captioner"),
     Stage(
@@ -59,7 +64,7 @@ STAGES = (
           "publication.json and the dataset at publish.to", "publish"),
     Stage("report", "report",
           ("index", "collect", "filter-teacher", "train", "expand", "filter-student", "shard", "publish"),
-          "index.html, states-*.parquet"),
+          "index.html, states-*.parquet", always=True),
 )
 
 _LIBRARIES = ("openai", "pyarrow", "pillow", "torch", "transformers", "webdataset", "datasets")
@@ -67,7 +72,12 @@ _LIBRARIES = ("openai", "pyarrow", "pillow", "torch", "transformers", "webdatase
 
 def active_stages(manifest: Manifest) -> tuple[Stage, ...]:
     """The stages this manifest asks for, in order."""
-    return tuple(stage for stage in STAGES if stage.needs is None or getattr(manifest, stage.needs) is not None)
+    return tuple(
+        stage
+        for stage in STAGES
+        if (stage.needs is None or getattr(manifest, stage.needs) is not None)
+        and (stage.always or not manifest.only_trains)
+    )
 
 
 def find_stage(manifest: Manifest, name: str) -> Stage:
@@ -79,6 +89,8 @@ def find_stage(manifest: Manifest, name: str) -> Stage:
     for stage in active_stages(manifest):
         if stage.name == name:
             return stage
+    if manifest.only_trains:
+        raise ManifestError(f"{manifest.name}: this manifest only trains a captioner, so there is nothing to {name}")
     needs = next(stage.needs for stage in STAGES if stage.name == name)
     raise ManifestError(f"{manifest.name}: this manifest has no section {needs!r}, so there is nothing to {name}")
 
@@ -100,8 +112,17 @@ def run_all(manifest: Manifest, run: RunFolder, progress: Progress, redo: str | 
         yield run_stage(stage, manifest, run, progress, redoing)
 
 
-def run_stage(stage: Stage, manifest: Manifest, run: RunFolder, progress: Progress, redo: bool = False) -> StageResult:
+def run_stage(
+    stage: Stage,
+    manifest: Manifest,
+    run: RunFolder,
+    progress: Progress,
+    redo: bool = False,
+    again: tuple[str, ...] = (),
+) -> StageResult:
     """Runs one stage, or skips it when its record says that it is done. The caller holds the run folder's lock.
+
+    `again` is for the stage (`StageContext.again`): a finished one is opened once more and keeps what it has.
 
     Raises:
         RunFolderError: an input is not finished, or the folder holds work of other settings and `redo` is not set.
@@ -114,15 +135,18 @@ def run_stage(stage: Stage, manifest: Manifest, run: RunFolder, progress: Progre
         _clear(folder, module.KEEP)
     if (done := run.record(stage.name)) is not None and done.report is not None:
         _same_or_raise(run, stage, done, plan)
-        check_files(folder, done)
-        return StageResult(stage, done.report, skipped=True)
+        if not again and not (folder / AGAIN).is_file():
+            check_files(folder, done)
+            return StageResult(stage, done.report, skipped=True)
+        _reopen(folder, done)
     if (begun := run.started(stage.name)) is not None:
         _same_or_raise(run, stage, begun, plan)
     folder.mkdir(parents=True, exist_ok=True)
-    if begun is None:
+    if begun is None or again:
         write_durably(run.root / "manifest.yaml", yaml.safe_dump(manifest.model_dump(mode="json"), sort_keys=False))
+    if begun is None:
         write_durably(folder / STARTED, plan.model_dump_json(indent=1))
-    report = module.run(manifest, StageContext(run, stage.name, active, progress)).balance()
+    report = module.run(manifest, StageContext(run, stage.name, active, progress, again)).balance()
     finished = plan.model_copy(
         update={
             "started_utc": begun.started_utc if begun else plan.started_utc,
@@ -133,6 +157,7 @@ def run_stage(stage: Stage, manifest: Manifest, run: RunFolder, progress: Progre
     )
     write_durably(folder / RECORD, finished.model_dump_json(indent=1))
     (folder / STARTED).unlink()
+    (folder / AGAIN).unlink(missing_ok=True)
     return StageResult(stage, report, skipped=False)
 
 
@@ -153,7 +178,7 @@ def render_report(manifest: Manifest, run: RunFolder, progress: Progress) -> Pat
 def _plan(
     stage: Stage, module: StageModule, manifest: Manifest, run: RunFolder, active: tuple[str, ...]
 ) -> StageRecord:
-    inputs = {}
+    inputs, input_files = {}, {}
     for name in stage.reads:
         if name not in active:
             continue
@@ -161,12 +186,14 @@ def _plan(
         if record is None:
             raise RunFolderError(f"{stage.name} needs {name}, which is not finished in {run.root}; run it first")
         inputs[name] = record.fingerprint
+        input_files[name] = digest({file: stamp.sha256 for file, stamp in record.files.items()})
     identity: dict[str, Any] = {"version": module.VERSION, **module.identity(manifest, stage.name)}
     return StageRecord(
         stage=stage.name,
         fingerprint=digest({"stage": stage.name, "identity": identity, "inputs": inputs}),
         identity=identity,
         inputs=inputs,
+        input_files=input_files,
         code_version=sgv_data.__version__,
         libraries=_library_versions(),
         started_utc=utc_now(),
@@ -174,10 +201,15 @@ def _plan(
 
 
 def _same_or_raise(run: RunFolder, stage: Stage, there: StageRecord, wanted: StageRecord) -> None:
-    if there.fingerprint == wanted.fingerprint:
+    made_anew = [
+        name for name in wanted.inputs
+        if there.inputs.get(name) != wanted.inputs[name]
+        or there.input_files.get(name, wanted.input_files[name]) != wanted.input_files[name]
+    ]  # fmt: skip
+    if there.fingerprint == wanted.fingerprint and not made_anew:
         return
     changes = list(_changes("", there.identity, wanted.identity)) or [
-        f"its input {name} was made anew" for name in wanted.inputs if there.inputs.get(name) != wanted.inputs[name]
+        f"its input {name} was made anew" for name in made_anew
     ]
     more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
     raise RunFolderError(
@@ -200,6 +232,14 @@ def _changes(place: str, old: Any, new: Any) -> Iterator[str]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _reopen(folder: Path, done: StageRecord) -> None:
+    """Makes a finished stage one that was begun with the same settings."""
+    begun = done.model_copy(update={"finished_utc": None, "report": None, "files": {}})
+    write_durably(folder / STARTED, begun.model_dump_json(indent=1))
+    (folder / RECORD).unlink()
+    sync_folder(folder)
 
 
 def _clear(folder: Path, keep: tuple[str, ...]) -> None:

@@ -19,7 +19,7 @@ from sgv_data.errors import RunFolderError
 from sgv_data.records import CaptionRow, ImageRow, Verdict
 from sgv_data.run_folder import canonical_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Scalar = str | int | float | bool
 
@@ -49,7 +49,11 @@ class PictureFacts:
 
 @dataclass(frozen=True, slots=True)
 class CaptionFacts:
-    """Who wrote the caption, asked how. `sha256` is over its UTF-8, `sent_sha256` over the bytes the model saw."""
+    """Who wrote the caption, asked how. `sha256` is over its UTF-8, `sent_sha256` over the bytes the model saw.
+
+    `source_text_offered`: the picture's own words (the sample's `source_text`, shortened and cleaned) stood in the
+    prompt. `asked_again_for` is how a first asking ended that brought no caption; "" for a caption of the first asking.
+    """
 
     sha256: str
     producer: str
@@ -63,6 +67,8 @@ class CaptionFacts:
     sent_sha256: str
     prompt_tokens: int
     completion_tokens: int
+    source_text_offered: bool
+    asked_again_for: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,8 @@ def provenance_of(
             model_revision=caption.model_revision, prompt_id=caption.prompt_id, prompt_version=caption.prompt_version,
             prompt_sha256=caption.prompt_sha256, sampling=sampling_of(caption.sampling),
             finish_reason=caption.finish_reason, sent_sha256=caption.sent_sha256, prompt_tokens=caption.prompt_tokens,
-            completion_tokens=caption.completion_tokens,
+            completion_tokens=caption.completion_tokens, source_text_offered=caption.offered_text is not None,
+            asked_again_for=str(caption.asked_again_for or ""),
         ),
         scores={name: getattr(verdict, name) for name in _score_types()},
         captioner=lineage,

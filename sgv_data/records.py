@@ -68,8 +68,16 @@ class Outcome(StrEnum):
 
     OK = "ok"
     TRUNCATED = "truncated"
+    LOOPED = "looped"
     REFUSED = "refused"
     FAILED = "failed"
+
+
+class Lane(StrEnum):
+    """How a request went to the provider."""
+
+    LIVE = "live"
+    BATCH = "batch"
 
 
 class CaptionSet(StrEnum):
@@ -107,8 +115,9 @@ class CaptionRow:
     """One caption, or the way in which asking for it failed. One row per picture asked about.
 
     `sampling` is canonical JSON of the decoding settings; `sent_sha256` the hash of the bytes the model saw;
-    `image_sha256` that of the picture's own file. `created_utc`, `latency_s`, `request_id` and `attempts` may differ
-    between equal runs and never reach a shard.
+    `image_sha256` that of the picture's own file. `offered_text` are the source's own words that the teacher was shown;
+    `asked_again_for` is the outcome of the first asking when a later one gave this caption. `created_utc`, `latency_s`,
+    `request_id`, `attempts` and `lane` may differ between equal runs and never reach a shard.
     """
 
     image_id: str
@@ -134,6 +143,9 @@ class CaptionRow:
     attempts: int
     latency_s: float
     created_utc: str
+    offered_text: str | None = None
+    asked_again_for: Outcome | None = None
+    lane: Lane | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +165,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """One published sample: where its members lie inside its shard (offsets of the payload, in bytes)."""
+    """One published sample: where its members lie inside its shard (offsets of the payload, in bytes).
+
+    `source_text_offered`: the source's own words were shown to whoever wrote the caption.
+    """
 
     image_id: str
     key: str
@@ -170,6 +185,7 @@ class SampleRow:
     json_num_bytes: int
     json_sha256: str
     producer: CaptionSet
+    source_text_offered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +243,9 @@ class StageRecord(BaseModel):
     fingerprint: str
     identity: dict[str, Any]
     inputs: dict[str, str]
+    input_files: dict[str, str] = Field(
+        default_factory=dict, description="per input a digest of its files; two makings of it may differ"
+    )
     code_version: str
     libraries: dict[str, str]
     started_utc: str

@@ -5,6 +5,7 @@
       .lock                        held by the one `sgv` that works here
       <stage>/_STARTED.json        what the stage is being made from; written first
       <stage>/_RECORD.json         the same with report and file hashes; written last: the stage is done
+      <stage>/.again.json          a finished stage is being worked on once more; there until the new record is
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sgv_data.records import FileStamp, StageRecord
 
 STARTED = "_STARTED.json"
 RECORD = "_RECORD.json"
+AGAIN = ".again.json"
 
 
 def utc_now() -> str:
@@ -115,6 +117,17 @@ class RunFolder:
     def started(self, stage: str) -> StageRecord | None:
         """What an unfinished stage was started with, or None."""
         return _read_record(self.stage(stage) / STARTED)
+
+    def is_held(self) -> bool:
+        """Whether a process works in the folder now."""
+        try:
+            with (self.root / ".lock").open("r") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -14,12 +14,13 @@ from sgv_data.run_folder import RunFolder
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """What a stage is handed besides the manifest."""
+    """What a stage is handed besides the manifest. `again`: what of a finished stage is to be tried once more."""
 
     run: RunFolder
     stage: str
     active: tuple[str, ...]
     progress: Progress
+    again: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -114,13 +115,20 @@ class TableWriter(Generic[Row]):
 
 def to_arrow(rows: list[Row], row_type: type[Row]) -> pa.Table:
     """Rows as one Arrow table."""
+    schema = schema_of(row_type)
+    columns = list(zip(*map(attrgetter(*schema.names), rows), strict=True)) if len(schema.names) > 1 else []
     arrays = []
-    for field in schema_of(row_type):
-        values = [getattr(row, field.name) for row in rows]
-        if pa.types.is_string(field.type):
-            values = [None if v is None else _storable(str(v)) for v in values]
-        arrays.append(pa.array(values, type=field.type))
-    return pa.Table.from_arrays(arrays, schema=schema_of(row_type))
+    for position, field in enumerate(schema):
+        values = columns[position] if columns else [getattr(row, field.name) for row in rows]
+        arrays.append(_array(values, field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(values, type=kind)
+    except UnicodeEncodeError:
+        return pa.array([None if value is None else _storable(str(value)) for value in values], type=kind)
 
 
 def _storable(text: str) -> str:
@@ -160,10 +168,16 @@ def read_file(path: Path, row_type: type[Row]) -> Iterator[Row]:
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
-                columns = [batch.column(f.name).to_pylist() for f in dataclasses.fields(row_type)]  # type: ignore[arg-type]
-                yield from map(make, *columns)
+                yield from map(make, *(_column(batch, each) for each in dataclasses.fields(row_type)))  # type: ignore[arg-type]
     except (pa.ArrowInvalid, KeyError, ValueError) as exc:
         raise RunFolderError(f"{path} is damaged or of another version ({exc}); remove its stage with --redo") from exc
+
+
+def _column(batch: pa.RecordBatch, field: dataclasses.Field[Any]) -> list[Any]:
+    """The values of one field; a file written before the field was thought of holds its default."""
+    if field.name not in batch.schema.names and field.default is not dataclasses.MISSING:
+        return [field.default] * batch.num_rows
+    return cast(list[Any], batch.column(field.name).to_pylist())
 
 
 def _row_maker(row_type: type[Row]) -> Callable[..., Row]:

@@ -1,23 +1,29 @@
 """The one writer of the reply cache: a thread that commits what waits in groups.
 
 What is acknowledged is on the disk. While one group is being synced the next gathers, so that the cost of a sync is
-shared by all that wait for it.
+shared by all that wait for it. On a full disk nothing is dropped: the reserve is given up, and what waits is kept in
+memory and tried again for a while.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from sgv_data.errors import RunFolderError, SgvError, disk_error
+from sgv_data.api.cache_errors import cache_error, is_no_space, may_pass
+from sgv_data.api.cache_file import Reserve
 
 _MOST_PER_COMMIT = 512
+PATIENCE_S = 90.0
+_PAUSE_S = 0.5
 
 Statement = tuple[str, Sequence[Any]]
 
@@ -28,21 +34,24 @@ class _Job:
     done: Future[None] = field(default_factory=Future)
 
 
-def cache_error(path: Path, exc: Exception) -> SgvError:
-    """What an error of SQLite or zlib means to the user."""
-    return disk_error(exc) or RunFolderError(
-        f"{path}: the reply cache cannot be read or written ({exc}). It holds paid replies: keep a copy, then restore "
-        "it from a backup or move it away to start anew"
-    )
-
-
 class CacheWriter:
-    """Owns the only connection that writes."""
+    """Owns the only connection of this process that writes."""
 
-    def __init__(self, path: Path, connect: Callable[[Path], sqlite3.Connection]) -> None:
-        self._path = path
+    def __init__(
+        self,
+        path: Path,
+        connect: Callable[[Path], sqlite3.Connection],
+        patience_s: float = PATIENCE_S,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._path, self._patience_s, self._clock, self._sleep = path, patience_s, clock, sleep
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._reserve = Reserve(path)
         self._connection = connect(path)
+        self._reserve.keep()
+        self._closed = False
+        self._given_up = False
         self._thread = threading.Thread(target=self._work, name="reply-cache", daemon=True)
         self._thread.start()
 
@@ -55,10 +64,14 @@ class CacheWriter:
         return job.done
 
     def close(self) -> None:
-        """Writes what is queued and closes."""
+        """Writes what is queued and closes. Once is enough; more does no harm."""
+        if self._closed:
+            return
+        self._closed = True
         self._jobs.put(None)
         self._thread.join()
         self._connection.close()
+        self._reserve.keep()
 
     def _work(self) -> None:
         while (first := self._jobs.get()) is not None:
@@ -69,11 +82,40 @@ class CacheWriter:
                     ending = True
                     break
                 group.append(job)
-            self._commit(group)
+            self._settle(group)
             if ending:
                 return
 
-    def _commit(self, group: list[_Job]) -> None:
+    def _settle(self, group: list[_Job]) -> None:
+        """Ends every job of a group. Jobs do not share a fate: where one cannot be written the others are."""
+        error = self._commit(group)
+        if error is None:
+            for job in group:
+                job.done.set_result(None)
+        elif len(group) == 1 or may_pass(error):
+            for job in group:
+                job.done.set_exception(cache_error(self._path, error))
+        else:
+            for job in group:
+                self._settle([job])
+
+    def _commit(self, group: list[_Job]) -> Exception | None:
+        """Writes a group in one transaction, trying again while that can help. None: it is on the disk."""
+        give_up_at = self._clock() + self._patience_s
+        while (error := self._try(group)) is not None:
+            if not may_pass(error) or self._given_up:
+                return error
+            if is_no_space(error):
+                self._reserve.give_up()
+            if self._clock() >= give_up_at:
+                # Those that wait behind this group have waited as long; they get one try each.
+                self._given_up = True
+                return error
+            self._sleep(_PAUSE_S)
+        self._given_up = False
+        return None
+
+    def _try(self, group: list[_Job]) -> Exception | None:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for job in group:
@@ -81,11 +123,13 @@ class CacheWriter:
                     self._connection.execute(sql, values)
             self._connection.execute("COMMIT")
         except (sqlite3.Error, ValueError, OverflowError) as exc:
-            error = cache_error(self._path, exc)
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            for job in group:
-                job.done.set_exception(error)
+            self._roll_back()
+            return exc
+        return None
+
+    def _roll_back(self) -> None:
+        if not self._connection.in_transaction:
             return
-        for job in group:
-            job.done.set_result(None)
+        # A disk in trouble may fail this too; SQLite then rolls back by itself at the next statement.
+        with suppress(sqlite3.Error):
+            self._connection.execute("ROLLBACK")

@@ -1,59 +1,68 @@
-"""What only several faults together tell: that nobody is there, that the settings are wrong, that the server is down.
+"""What only several faults together tell of an endpoint: nobody is there, it is down, the settings are wrong.
 
-A row that runs out of tries is not written off at once. Its failure is held back until something is answered; when
-instead one failure follows another, the run stops and these rows stay pending.
+An endpoint that fails one request after the other is left to rest, then looked at with one request at a time, in ever
+longer intervals. A fault that is the server's does not use up a try of the request that met it.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
 
-from sgv_data.api.outcomes import EndRow, Fault, FaultKind, Stop, Wait
+from sgv_data.api.outcomes import EndRow, Fault, FaultKind, Retry, Stop, Wait
 from sgv_data.records import FailureClass
-
-Held = TypeVar("Held")
 
 SAME_CONFIG_FAULTS = 5
 FAILURES_IN_A_ROW = 10
 TRIES_BEFORE_FIRST_ANSWER = 3
+LOOKS_PER_TRY = 2
+FIRST_REST_S = 1.0
 PATIENCE_S = 900.0
 
 
-class Health(Generic[Held]):
-    """Watches the faults of one run against one endpoint."""
+class Health:
+    """Watches the faults of one endpoint. `tries` is how often one request is tried, `longest_rest_s` the most between
+    two looks at a server that is down."""
 
-    def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, address: str, tries: int, longest_rest_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._address, self._clock = address, clock
+        self._most_looks, self._longest_rest_s = LOOKS_PER_TRY * tries, longest_rest_s
         self._num_answered = 0
-        self._held: list[Held] = []
+        self._failing: set[str] = set()
+        self._num_failed, self._num_rests, self._rest_until = 0, 0, 0.0
         self._same_fault, self._num_same = "", 0
-        self._refused_since: float | None = None
+        self._waiting_since: float | None = None
 
     @property
-    def max_tries(self) -> int | None:
-        """An upper bound on tries while nothing was ever answered and nobody may be there at all."""
-        return None if self._num_answered else TRIES_BEFORE_FIRST_ANSWER
+    def is_well(self) -> bool:
+        """Whether it may get more than one request at a time."""
+        return not self._num_rests
 
-    def answered(self) -> list[Held]:
-        """A whole answer came; returns the failures held back."""
+    def rest_s(self) -> float:
+        """How long it is still to be left alone."""
+        return max(0.0, self._rest_until - self._clock()) if self._num_rests else 0.0
+
+    def answered(self) -> None:
+        """A whole answer came."""
         self._num_answered += 1
-        self._num_same, self._refused_since = 0, None
-        return self.release()
+        self._failing.clear()
+        self._num_failed = self._num_rests = self._num_same = 0
+        self._waiting_since = None
 
     def waits(self, decision: Wait) -> Stop | None:
         """The provider asked for a pause: Stop when that has been all it says for too long."""
         now = self._clock()
-        self._refused_since = now if self._refused_since is None else self._refused_since
+        self._waiting_since = now if self._waiting_since is None else self._waiting_since
         asked_s = decision.seconds or 0.0
         if asked_s > PATIENCE_S:
             return Stop(f"{self._address} asks to wait for {asked_s / 60:.0f} minutes ({decision.detail}); run the "
-                        "same command again later")
-        if now - self._refused_since > PATIENCE_S:
+                        "same command again later", comes_back=True)
+        if now - self._waiting_since > PATIENCE_S:
             return Stop(f"{self._address} has answered nothing but 'too many requests' for "
                         f"{PATIENCE_S / 60:.0f} minutes ({decision.detail}); lower teacher.limits and run the "
-                        "same command again")
+                        "same command again", comes_back=True)
         return None
 
     def refused(self, fault: Fault, decision: EndRow) -> Stop | None:
@@ -67,18 +76,37 @@ class Health(Generic[Held]):
         return Stop(f"{self._address} turns down every request ({fault.name}): {decision.detail}. Check teacher.model, "
                     "teacher.token_limit_name, teacher.temperature and teacher.max_completion_tokens")
 
-    def gave_up(self, fault: Fault, failure: Held) -> Stop | None:
-        """A request used up its tries. Holds its failure back; Stop when the server is not there or down."""
-        self._held.append(failure)
-        if fault.kind is FaultKind.UNREACHABLE and not self._num_answered:
-            return Stop(f"no server answers at {self._address} ({fault.detail}). Check teacher.base_url and that the "
-                        "server is running")
-        if len(self._held) >= FAILURES_IN_A_ROW:
-            return Stop(f"{self._address} has failed {len(self._held)} requests in a row, each several times; the "
-                        f"last: {fault.detail}. Nothing is lost; run the same command again when it is well")
+    def failed(self, subject: str, fault: Fault, decision: Retry, was_look: bool) -> Stop | None:
+        """A try failed. `was_look`: it was sent to see whether the endpoint is well again.
+
+        Requests of several subjects that fail in a row open a rest; a look that fails, a longer one; Stop when there
+        were too many.
+        """
+        if self._num_rests and not was_look:
+            return None  # it left before the rest began
+        nobody = fault.kind is FaultKind.UNREACHABLE and not self._num_answered
+        self._num_failed += 1
+        if not self._num_rests:
+            self._failing.add(subject)
+            if len(self._failing) < FAILURES_IN_A_ROW and not nobody:
+                return None
+        self._num_rests += 1
+        if self._num_rests > (TRIES_BEFORE_FIRST_ANSWER - 1 if nobody else self._most_looks):
+            return self._down(fault, nobody)
+        rest_s = min(FIRST_REST_S * 2.0 ** (self._num_rests - 1), self._longest_rest_s)
+        self._rest_until = self._clock() + max(rest_s, decision.min_wait_s)
         return None
 
-    def release(self) -> list[Held]:
-        """The failures held back, to be recorded because the run is over or the server is well."""
-        held, self._held = self._held, []
-        return held
+    def looks_again(self) -> None:
+        """After a Stop: the next request is one look, and if it fails there is another Stop."""
+        self._num_rests, self._rest_until = self._most_looks, 0.0
+        self._waiting_since = None
+        self._num_same = max(0, SAME_CONFIG_FAULTS - 1) if self._num_same else 0
+
+    def _down(self, fault: Fault, nobody: bool) -> Stop:
+        if nobody:
+            return Stop(f"no server answers at {self._address} ({fault.detail}). Check teacher.base_url and that the "
+                        "server is running", comes_back=True)
+        return Stop(f"{self._address} has failed {self._num_failed} requests in a row, the last ones some time apart; "
+                    f"the last: {fault.detail}. Nothing is lost; run the same command again when it is well",
+                    comes_back=True)

@@ -3,7 +3,7 @@
     Retry    the same request again after a pause; when the tries are used up, the row ends with `failure`
     Wait     the provider asks everybody to slow down: all workers pause, no try is used up
     EndRow   this request will never work: the row ends with `failure`
-    Stop     no request will work: the run ends, rows stay pending
+    Stop     no request will work here: the endpoint is left out; with no other one the run ends, rows stay pending
 
 What decides is, in this order, the error's `code` and `type`, then the HTTP status. Message texts are shown to people
 and never read by the program, since providers reword them.
@@ -50,6 +50,11 @@ class Fault:
         return self.kind in (FaultKind.LOST, FaultKind.TIMED_OUT)
 
     @property
+    def is_servers(self) -> bool:
+        """Whether it speaks against the server, or the way there, whatever the request was."""
+        return self.kind is not FaultKind.STATUS or (self.status or 0) >= 500 or self.status == 200
+
+    @property
     def name(self) -> str:
         """The most telling identifier: code, type or status."""
         return self.code or self.error_type or (str(self.status) if self.status else self.kind.value)
@@ -64,8 +69,11 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
+    """`seconds` None: the server did not say how long. `slow_down`: it says that the rate grew too fast."""
+
     seconds: float | None
     detail: str
+    slow_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,10 @@ class EndRow:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
+    """No request will work at this endpoint. `comes_back`: it may again later, so that it is worth another look."""
+
     message: str
+    comes_back: bool = False
 
 
 Decision = Retry | Wait | EndRow | Stop
@@ -151,7 +162,7 @@ def classify(fault: Fault) -> Decision:
 def _by_name(names: set[str | None], fault: Fault, detail: str) -> Decision | None:
     if names & NO_CREDIT:
         return Stop(f"the provider says there is no credit left ({fault.name}): {detail}. Add credit or raise the "
-                    "limit with the provider, then run the same command again")
+                    "limit with the provider, then run the same command again", comes_back=True)
     if names & WRONG_KEY:
         return _refused_key(fault, detail)
     if names & UNKNOWN_MODEL:
@@ -163,7 +174,7 @@ def _by_name(names: set[str | None], fault: Fault, detail: str) -> Decision | No
     if names & TRY_AGAIN or (fault.status == 503 and names & SLOW_DOWN):
         return Retry(FailureClass.SERVER_ERROR, detail, asked_wait_s(fault.headers) or 0.0)
     if names & SLOW_DOWN:
-        return Wait(asked_wait_s(fault.headers), detail)
+        return Wait(asked_wait_s(fault.headers), detail, slow_down="slow_down" in names)
     return None
 
 
@@ -174,9 +185,12 @@ def _by_status(fault: Fault, detail: str) -> Decision:
     if status in (401, 403):
         return _refused_key(fault, detail)
     if status == 402:
-        return Stop(f"the provider asks for payment (402): {detail}. Add credit, then run the same command again")
+        return Stop(f"the provider asks for payment (402): {detail}. Add credit, then run the same command again",
+                    comes_back=True)
     if status == 404:
         return _unknown_model(fault, detail)
+    if status < 400:
+        return Retry(FailureClass.BAD_REPLY, detail)
     if status in _RETRIED_STATUS or status >= 500:
         return Retry(FailureClass.SERVER_ERROR, detail, asked_wait_s(fault.headers) or 0.0)
     if status == 413:
@@ -185,8 +199,8 @@ def _by_status(fault: Fault, detail: str) -> Decision:
 
 
 def _refused_key(fault: Fault, detail: str) -> Stop:
-    return Stop(f"the provider refuses the key ({fault.status}): {detail}. Check the variable named in "
-                "teacher.api_key_env and that the key may use teacher.model")
+    return Stop(f"the provider refuses the key ({fault.status}): {detail}. Check the key (the variable named in "
+                "teacher.api_key_env, or the file in teacher.api_key_file) and that the key may use teacher.model")
 
 
 def _unknown_model(fault: Fault, detail: str) -> Stop:

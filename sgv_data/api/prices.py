@@ -9,9 +9,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from sgv_data.manifest import Teacher
+from sgv_data.manifest import Price, Teacher
 
 _DATE = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
+
+LANES = ("live", "batch", "flex")
+"""The lanes that the table knows prices for; flex is the provider's slower live service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class TokenPrice:
     output_usd: float
     dated: str = ""
 
-    def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+    def cost_usd(self, prompt_tokens: float, completion_tokens: float) -> float:
         """What so many tokens cost."""
         return (prompt_tokens * self.input_usd + completion_tokens * self.output_usd) / 1_000_000
 
@@ -35,12 +38,22 @@ def plain_model(model: str) -> str:
     return _DATE.sub("", model.rsplit("/", 1)[-1].lower())
 
 
-def price_of(teacher: Teacher) -> TokenPrice | None:
-    """The manifest's price, else that of the table, else None: unknown is not free."""
-    if teacher.price is not None:
+def price_of(teacher: Teacher, lane: str | None = None) -> TokenPrice | None:
+    """The price in a lane (None: the manifest's), or None: unknown is not free.
+
+    The manifest's own price holds for every lane. `price: unknown` is None whatever the table says.
+    """
+    if teacher.price == "unknown":
+        return None
+    if isinstance(teacher.price, Price):
         return TokenPrice(teacher.price.input_usd, teacher.price.output_usd)
+    return listed_price(teacher.model, lane or teacher.lane)
+
+
+def listed_price(model: str, lane: str = "live") -> TokenPrice | None:
+    """What the table says about a model in one of `LANES`."""
     table = _table()
-    found = table["models"].get(plain_model(teacher.model))
+    found = table["models"].get(plain_model(model), {}).get(lane)
     return TokenPrice(float(found[0]), float(found[1]), table["dated"]) if found else None
 
 

@@ -35,39 +35,43 @@ def go_duration_s(text: str) -> float | None:
 
 def asked_wait_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """The pause a response asks for in seconds, or None. `Retry-After` wins over the reset of an exhausted limit."""
-    milliseconds = _number(headers.get("retry-after-ms"))
+    milliseconds = number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     written = headers.get("retry-after")
     if written is not None:
-        seconds = _number(written)
+        seconds = number(written)
         seconds = _until_date_s(written, now or datetime.now(UTC)) if seconds is None else seconds
         if seconds is not None:
             return seconds
     return _reset_s(headers)
 
 
-def _reset_s(headers: Mapping[str, str]) -> float | None:
-    """The longest reset among the limits of which nothing remains."""
-    waits = []
-    for name, remaining in _RESETS:
-        left = _number(headers.get(remaining))
-        reset = headers.get(f"x-ratelimit-reset-{name}")
-        if left is None or left > 0 or reset is None:
-            continue
-        seconds = go_duration_s(reset)
-        seconds = _number(reset) if seconds is None else seconds
-        if seconds is not None:
-            waits.append(seconds)
-    return max(waits, default=None)
+def reset_after_s(text: str | None) -> float | None:
+    """Seconds until a limit is fresh again: a Go duration, or plain seconds. None: not said, or not readable."""
+    if text is None:
+        return None
+    seconds = go_duration_s(text)
+    return number(text) if seconds is None else seconds
 
 
-def _number(text: str | None) -> float | None:
+def number(text: str | None) -> float | None:
+    """A header that is a finite number of 0 or more; anything else counts as absent."""
     try:
         value = float(text) if text is not None else math.nan
     except ValueError:
         return None
     return value if math.isfinite(value) and value >= 0 else None
+
+
+def _reset_s(headers: Mapping[str, str]) -> float | None:
+    """The longest reset among the limits of which nothing remains."""
+    waits = []
+    for name, remaining in _RESETS:
+        left, seconds = number(headers.get(remaining)), reset_after_s(headers.get(f"x-ratelimit-reset-{name}"))
+        if left is not None and left <= 0 and seconds is not None:
+            waits.append(seconds)
+    return max(waits, default=None)
 
 
 def _until_date_s(text: str, now: datetime) -> float | None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import base64
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from sgv_data.api.keys import SentImage, request_key
+from sgv_data.api.text_tokens import message_tokens, text_tokens
 from sgv_data.manifest import Teacher
 from sgv_data.run_folder import canonical_json
 
 _IMAGE_MARK = "@image@"
-_CHARS_PER_TOKEN = 4
-_OVERHEAD_TOKENS = 16
+_MOST_OVERHEAD_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +37,8 @@ class RequestTemplate:
         head, mark, tail = body.rpartition(canonical_json(_IMAGE_MARK).encode())
         assert mark, "the request holds the place of the picture"
         self._head, self._tail = head, tail
+        self.likely_text_tokens = text_tokens(prompt_text) + message_tokens()
+        """What the text probably counts for, with what the chat adds around it."""
 
     def key(self, image: SentImage) -> str:
         """The key under which the reply to this request is kept."""
@@ -49,14 +50,9 @@ class RequestTemplate:
         return self._head + url + self._tail
 
     @property
-    def likely_text_tokens(self) -> int:
-        """What the prompt probably counts for, at the usual four characters per token."""
-        return math.ceil(len(self._prompt_text) / _CHARS_PER_TOKEN) + _OVERHEAD_TOKENS
-
-    @property
     def most_text_tokens(self) -> int:
         """What the prompt can count for at most: a token is never less than a byte."""
-        return len(self._prompt_text.encode("utf-8", "surrogatepass")) + _OVERHEAD_TOKENS
+        return len(self._prompt_text.encode("utf-8", "surrogatepass")) + _MOST_OVERHEAD_TOKENS
 
 
 def _body(teacher: Teacher, prompt_text: str) -> dict[str, Any]:

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
+from sgv_data.cli import batches, cache, collect, plan, status, tune
+from sgv_data.cli.options import ManifestPath, Overrides, Quiet, Redo, Runs, at_work, console, load, output
 from sgv_data.errors import SgvError, disk_error, redact
-
-if TYPE_CHECKING:
-    from sgv_data.cli.screen import Screen
-    from sgv_data.manifest import Manifest
-    from sgv_data.run_folder import RunFolder
-
-ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="The run's YAML file.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a field, e.g. --set teacher.limits.in_flight=8."),
-]
-Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run folders lie.")]
-Redo = Annotated[bool, typer.Option("--redo", help="Make this stage anew. Paid replies are kept and used again.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
-
-console = Console(stderr=True)
-output = Console(soft_wrap=True)
-if not output.is_terminal:
-    output = Console(width=120)
+from sgv_data.printable import printable
 
 
 class Guarded(TyperGroup):
@@ -56,7 +39,9 @@ class Guarded(TyperGroup):
 
 
 def _fail(sentence: str, exit_code: int) -> int:
-    console.print(f"sgv: {redact(sentence)}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    # The sentence may hold words of a server; a line of it is none of theirs to make.
+    shown = "\n".join(redact(printable(line)) for line in sentence.split("\n"))
+    console.print(f"sgv: {shown}", style="bold red", markup=False, highlight=False, soft_wrap=True)
     return exit_code
 
 
@@ -77,32 +62,19 @@ def main() -> None:
     """Entry point of `sgv`."""
     # Read by torch at its first import: threads that wait must not spin, or a busy machine trains ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without some character shows ? for it
     app()
-
-
-def _load(manifest: Path, overrides: list[str] | None, runs: Path) -> tuple[Manifest, RunFolder]:
-    from sgv_data.manifest_file import load_manifest
-    from sgv_data.run_folder import RunFolder
-
-    loaded = load_manifest(manifest, overrides or ())
-    return loaded, RunFolder(runs / loaded.name)
-
-
-@contextmanager
-def _at_work(run: RunFolder, quiet: bool) -> Iterator[Screen]:
-    from sgv_data.cli.screen import Screen
-
-    with run.lock(), Screen(console, quiet) as screen:
-        yield screen
 
 
 def _stage(name: str, manifest: Path, overrides: list[str] | None, runs: Path, redo: bool, quiet: bool) -> None:
     from sgv_data.cli.tables import stage_line
     from sgv_data.pipeline import find_stage, run_stage
 
-    loaded, run = _load(manifest, overrides, runs)
+    loaded, run = load(manifest, overrides, runs)
     stage = find_stage(loaded, name)
-    with _at_work(run, quiet) as screen:
+    with at_work(run, quiet) as screen:
         result = run_stage(stage, loaded, run, screen, redo)
     output.print(stage_line(result), markup=False, highlight=False)
 
@@ -127,12 +99,12 @@ def run(
     from sgv_data.errors import ManifestError
     from sgv_data.pipeline import active_stages, run_all
 
-    loaded, folder = _load(manifest, set_, runs)
+    loaded, folder = load(manifest, set_, runs)
     names = [stage.name for stage in active_stages(loaded)]
     if redo is not None and redo not in names:
         raise ManifestError(f"--redo {redo}: the stages of this manifest are {', '.join(names)}")
     did_something = False
-    with _at_work(folder, quiet) as screen:
+    with at_work(folder, quiet) as screen:
         for result in run_all(loaded, folder, screen, redo):
             did_something = did_something or not result.skipped
             if not result.skipped:
@@ -157,21 +129,9 @@ def index(
     _stage("index", manifest, set_, runs, redo, quiet)
 
 
-@app.command()
-def collect(
-    manifest: ManifestPath,
-    set_: Overrides = None,
-    runs: Runs = Path("runs"),
-    redo: Redo = False,
-    quiet: Quiet = False,
-) -> None:
-    """Ask the teacher for captions.
-
-    This is what costs money: what it may cost at most is said first, teacher.budget_usd caps it, and no answered
-    request is ever asked again. The key is read from OPENAI_API_KEY, the server from teacher.base_url or
-    OPENAI_BASE_URL.
-    """
-    _stage("collect", manifest, set_, runs, redo, quiet)
+collect.register(app)
+tune.register(app)
+batches.register(app)
 
 
 @app.command(name="filter")
@@ -248,24 +208,23 @@ def report(manifest: ManifestPath, set_: Overrides = None, runs: Runs = Path("ru
     """Write report/index.html from what there is, also in the middle of a run."""
     from sgv_data.pipeline import render_report
 
-    loaded, folder = _load(manifest, set_, runs)
-    with _at_work(folder, quiet) as screen:
+    loaded, folder = load(manifest, set_, runs)
+    with at_work(folder, quiet) as screen:
         page = render_report(loaded, folder, screen)
     output.print(str(page), markup=False, highlight=False)
 
 
-@app.command()
-def status(manifest: ManifestPath, set_: Overrides = None, runs: Runs = Path("runs")) -> None:
-    """Show what is done, under way and still to do. Works while another sgv runs."""
-    from sgv_data.cli.tables import status_table
-
-    loaded, folder = _load(manifest, set_, runs)
-    output.print(status_table(loaded, folder))
+plan.register(app)
+status.register(app)
+cache.register(app)
 
 
 @app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset folder: a run's shard/ or a published one.")],
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode every picture, also those whose hash the index states.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Read shards back and compare every byte with index and checksums. Needs no manifest.
@@ -277,7 +236,7 @@ def verify(
     from sgv_data.shard.verify import verify_dataset
 
     with Screen(console, quiet) as screen:
-        found = verify_dataset(folder, screen)
+        found = verify_dataset(folder, screen, decode)
     found.require_sound()
     output.print(sound_line(found), markup=False, highlight=False)
 

@@ -1,4 +1,4 @@
-"""How results are shown: one line per stage, the status table, the table at the end of a run, what `verify` read."""
+"""How results are shown: one line per stage, the table at the end of a run, what `verify` read."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 def stage_line(result: StageResult) -> str:
     """`collect: 400 in, 400 out, 12 from cache` or that it was done before."""
-    line = f"{result.stage.name}: {_numbers(result.report)}"
+    line = f"{result.stage.name}: {numbers(result.report)}"
     return f"{line} (done before)" if result.skipped else line
 
 
-def _numbers(report: StageReport) -> str:
+def numbers(report: StageReport) -> str:
+    """`400 in, 380 out, rejected 20 (too_short 20)`."""
     parts = [f"{report.num_in:,} in", f"{report.num_out:,} out"]
     if report.rejected:
         parts.append("rejected " + _reasons(report.rejected))
@@ -37,23 +38,6 @@ def _numbers(report: StageReport) -> str:
 
 def _reasons(counts: dict[str, int]) -> str:
     return f"{sum(counts.values()):,} ({', '.join(f'{name} {count:,}' for name, count in counts.items())})"
-
-
-def status_table(manifest: Manifest, run: RunFolder) -> Table:
-    """A row per stage: done, under way or to do, with its numbers."""
-    table = Table(title=f"{run.root}", title_justify="left")
-    for column in ("stage", "state", "numbers"):
-        table.add_column(column, overflow="fold")
-    for stage in active_stages(manifest):
-        record = run.record(stage.name)
-        begun = run.started(stage.name)
-        if record is not None and record.report is not None:
-            table.add_row(stage.name, f"done {record.finished_utc}", _numbers(record.report))
-        elif begun is not None:
-            table.add_row(stage.name, f"begun {begun.started_utc}", "")
-        else:
-            table.add_row(stage.name, "to do", "")
-    return table
 
 
 def summary_table(manifest: Manifest, run: RunFolder) -> Table:

@@ -1,62 +1,48 @@
-"""The people at work: one feeder that prepares pictures, a fixed number of workers that ask about them."""
+"""Those at work: a feeder that prepares pictures ahead, a sender that hands them to endpoints, and one task per request
+in the air. A request that waits for its next try is none of these: it lies in the backlog."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import Counter, deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 
-from sgv_data.api.asking import Asker, Stopping
-from sgv_data.api.budget import Budget
+from sgv_data.api.asking import Again, Asker, Leave
+from sgv_data.api.backlog import Backlog
 from sgv_data.api.cache import ReplyCache, StoredFailure, stored
 from sgv_data.api.keys import SentImage
-from sgv_data.api.limiter import Limiter
+from sgv_data.api.wire import Request
 from sgv_data.collect.prepare import Prepared, Unusable
 from sgv_data.collect.questions import Questions
+from sgv_data.collect.watch import Watch
 from sgv_data.collect.workshop import Workshop
-from sgv_data.progress import Progress
-from sgv_data.records import FailureClass, ImageRow, Outcome, image_order
+from sgv_data.errors import SgvError
+from sgv_data.records import ImageRow, Outcome, image_order
 from sgv_data.run_folder import utc_now
 
 _PICTURES_PER_BATCH = 8
-_MOST_QUEUED = 128
 _LAST_ANSWERS_S = 30.0
-_RATE_OVER = 200
+_LAST_CALL_S = 0.4
+_SECONDS_BETWEEN_LOOKS = 0.25
 
 
 @dataclass(slots=True)
-class Counts:
-    """What happened in this run, for the progress line."""
-
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    failures: Counter[FailureClass] = field(default_factory=Counter)
-    recent_s: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_OVER))
-
-    def add(self, outcome: Outcome, failure: FailureClass | None) -> None:
-        self.outcomes[outcome] += 1
-        self.recent_s.append(time.monotonic())
-        if failure is not None:
-            self.failures[failure] += 1
-
-    def rate_per_s(self) -> float:
-        """Answers per second over the last couple of hundred."""
-        if len(self.recent_s) < 2:
-            return 0.0
-        return (len(self.recent_s) - 1) / max(time.monotonic() - self.recent_s[0], 1e-3)
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
+    """A picture that is asked about. `tries` is how many tries it has used up, `avoid` where it failed last."""
+
     row: ImageRow
     image: SentImage
     data: bytes
+    tries: int = 0
+    avoid: str = ""
 
 
 class Crew:
-    """Asks about every pending picture. One per run; all it needs is handed in."""
+    """Asks about every pending picture. One per run; all it needs is handed in.
+
+    `look` is called a few times a second with whether the sending waits for pictures to be prepared.
+    """
 
     def __init__(
         self,
@@ -64,52 +50,66 @@ class Crew:
         cache: ReplyCache,
         questions: Questions,
         workshop: Workshop,
-        limiter: Limiter,
-        budget: Budget,
-        progress: Progress,
+        backlog: Backlog[Job],
+        watch: Watch,
         session: str,
         recipe: str,
-        in_flight: int,
+        look: Callable[[bool], None],
     ) -> None:
         self._asker, self._cache, self._questions, self._workshop = asker, cache, questions, workshop
-        self._limiter, self._budget, self._progress = limiter, budget, progress
-        self._session, self._recipe, self._in_flight = session, recipe, in_flight
-        self._jobs: asyncio.Queue[Job | None] = asyncio.Queue(min(in_flight, _MOST_QUEUED))
+        self._backlog, self._watch, self._look = backlog, watch, look
+        self._session, self._recipe = session, recipe
         self._under_way: set[str] = set()
-        self.counts = Counts()
+        self._in_air: set[asyncio.Task[None]] = set()
+        self._is_fed = False
+        self._end: asyncio.Future[None]
+        self.num_ended = 0
 
     async def work(self, pending: Iterator[list[ImageRow]]) -> None:
         """Returns when every pending picture has ended on disk.
 
         Raises:
-            ProviderError, BudgetReached, DiskError: the run stops; requests in the air were still awaited and stored.
+            SgvError: the run stops (provider, budget, disk, alarm); requests in the air, which are paid for, were still
+                awaited and stored.
+            CancelledError: the user wants it to end; what is in the air gets a moment, then it is let go.
         """
-        tasks: list[asyncio.Task[None]] = [asyncio.create_task(self._feed(pending))]
-        tasks += [asyncio.create_task(self._ask_until_done()) for _ in range(self._in_flight)]
+        self._end = asyncio.get_running_loop().create_future()
+        tasks = [self._start(work) for work in (self._feed(pending), self._send_all(), self._look_around())]
         try:
-            done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            await self._land(rest)
-            for task in (*done, *rest):
-                if not task.cancelled() and (error := task.exception()) is not None:
-                    raise error
+            await self._end
+        except asyncio.CancelledError:
+            await self._land(tasks, _LAST_CALL_S)
+            raise
+        except SgvError:
+            await self._land(tasks, _LAST_ANSWERS_S)
+            raise
+        else:
             await self._asker.finish()
         finally:
-            for task in tasks:
+            left = [*tasks, *self._in_air]
+            for task in left:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*left, return_exceptions=True)
 
-    async def _land(self, rest: set[asyncio.Task[None]]) -> None:
-        """Ends what still runs; what is in the air is paid for, so its answers are awaited for a while."""
-        if not rest:
-            return
-        self._asker.stop()
-        for task in rest - self._asker.in_air:
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Runs beside the others; an error ends them all."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._check)
+        return task
+
+    def _check(self, task: asyncio.Task[None]) -> None:
+        self._in_air.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self._end.done():
+            self._end.set_exception(error)
+
+    async def _land(self, tasks: list[asyncio.Task[None]], limit_s: float) -> None:
+        """Sends nothing more and waits for what is in the air."""
+        for task in tasks:
             task.cancel()
-        _, late = await asyncio.wait(rest, timeout=_LAST_ANSWERS_S)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
+        if self._in_air:
+            await asyncio.wait(self._in_air, timeout=limit_s)
+
+    # --- pictures ---
 
     async def _feed(self, pending: Iterator[list[ImageRow]]) -> None:
         """Reads ahead and keeps every worker process busy; results are taken in the order they were asked for."""
@@ -122,8 +122,8 @@ class Crew:
                     await self._hand_out(*ahead.popleft())
         while ahead:
             await self._hand_out(*ahead.popleft())
-        for _ in range(self._in_flight):
-            await self._jobs.put(None)
+        self._is_fed = True
+        self._backlog.complete()
 
     async def _hand_out(self, rows: list[ImageRow], ready: asyncio.Task[list[Prepared | Unusable]]) -> None:
         for row, picture in zip(rows, await ready, strict=True):
@@ -134,35 +134,40 @@ class Crew:
             key = self._questions.key(row, picture.image)
             if key in self._under_way or self._cache.answered([key]):
                 # The same bytes under another name: one answer serves both.
-                self._progress.advance(1)
+                self.num_ended += 1
+                self._watch.shared()
                 continue
             self._under_way.add(key)
-            await self._jobs.put(Job(row, picture.image, picture.data))
+            await self._backlog.put(Job(row, picture.image, picture.data))
 
     async def _write_off(self, row: ImageRow, picture: Unusable) -> None:
         failure = StoredFailure(image_order(row.image_id), picture.failure, picture.detail, 0, utc_now())
         await stored(self._cache.put_failure(self._session, failure))
-        self.counts.add(Outcome.FAILED, picture.failure)
-        self._progress.advance(1)
+        self.num_ended += 1
+        self._watch.ended(Outcome.FAILED, picture.failure, picture.detail, 0)
 
-    async def _ask_until_done(self) -> None:
-        while (job := await self._jobs.get()) is not None:
+    # --- requests ---
+
+    async def _send_all(self) -> None:
+        while (job := await self._backlog.take()) is not None:
             request = self._questions.request(job.row, job.image, job.data)
-            try:
-                ended = await self._asker.ask(request)
-            except Stopping:
-                return
-            self._under_way.discard(request.key)
-            self.counts.add(ended.outcome, ended.failure)
-            self._progress.advance(1, self.note())
+            leave = await self._asker.leave(request, job.avoid)
+            self._in_air.add(self._start(self._ask(job, request, leave)))
+        if not self._end.done():
+            self._end.set_result(None)
 
-    def note(self) -> str:
-        """One line: how fast, how much, what came of it."""
-        parts = [f"{self.counts.rate_per_s():.1f}/s", f"{len(self._asker.in_air)} in flight"]
-        if self._budget.spent_usd:
-            parts.append(f"${self._budget.spent_usd:.4f}")
-        if (paused_s := self._limiter.paused_for_s()) > 0:
-            parts.append(f"paused {paused_s:.0f} s")
-        counts: Counter[Any] = Counter(self.counts.outcomes)
-        parts += [f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]]
-        return ", ".join(parts)
+    async def _ask(self, job: Job, request: Request, leave: Leave) -> None:
+        result = await self._asker.ask(request, leave, job.tries + 1)
+        if isinstance(result, Again):
+            job.tries, job.avoid = job.tries + result.counts, result.avoid
+            self._backlog.put_back(job, result.pause_s)
+            return
+        self._under_way.discard(request.key)
+        self.num_ended += 1
+        self._backlog.ended()
+        self._watch.ended(result.outcome, result.failure, result.text, result.used_tokens)
+
+    async def _look_around(self) -> None:
+        while True:
+            self._look(not self._is_fed and not self._backlog.num_fresh)
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)

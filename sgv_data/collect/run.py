@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from itertools import chain
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sgv_data.api.budget import Budget
 from sgv_data.api.cache import ReplyCache
 from sgv_data.api.prices import TokenPrice, price_of
+from sgv_data.collect.again import RETRIES, all_rounds, begin
+from sgv_data.collect.control import Control, run_until_told
+from sgv_data.collect.phases import Phase, phases_of
 from sgv_data.collect.prepare import recipe_name
-from sgv_data.collect.questions import Questions
-from sgv_data.collect.scan import Tally, pending_rows, tally
+from sgv_data.collect.questions import Questions, prompt_identity
+from sgv_data.collect.scan import KEYS, Tally, tally
 from sgv_data.collect.table import CaptionTable, sampling_of
+from sgv_data.collect.watch import Watch
 from sgv_data.errors import ManifestError
 from sgv_data.manifest import Manifest, Teacher
-from sgv_data.records import CaptionRow, ImageRow, Outcome, StageReport, counted
+from sgv_data.records import CaptionRow, Outcome, StageReport, counted
 from sgv_data.run_folder import write_durably
 from sgv_data.stage import StageContext
 from sgv_data.tables import write_table
 
 VERSION = 1
-KEEP = ("replies.sqlite", "replies.sqlite-*")
+KEEP = ("replies.sqlite", "replies.sqlite-*", "progress.jsonl", RETRIES, KEYS, ".payer")
 
 _DEMO_TEACHER = "sgv:demo-teacher"
 _SESSION = ".session"
+_PAYER = ".payer"
+_LOG = "progress.jsonl"
 
 
 def identity(manifest: Manifest, stage: str) -> dict[str, Any]:
@@ -36,31 +41,23 @@ def identity(manifest: Manifest, stage: str) -> dict[str, Any]:
     return {
         "model": teacher.model,
         "sampling": sampling_of(teacher),
-        "image": {"recipe": recipe_name(teacher.image), "detail": teacher.image.detail},
+        "image": {"recipe": recipe_name(teacher), "detail": teacher.image.detail},
         "token_limit_name": teacher.token_limit_name,
         "seed": manifest.seed,
-        "prompts": {
-            source.name: [
-                {"id": prompt.prompt_id, "version": prompt.version, "sha256": prompt.sha256}
-                for prompt in questions.prompts_of(source.name)
-            ]
-            for source in manifest.images
-        },
+        "prompts": prompt_identity(manifest, questions),
     }
 
 
 def run(manifest: Manifest, context: StageContext) -> StageReport:
     """Asks about every picture that has no answer yet, then writes `captions-*.parquet`."""
     index, questions, price = context.input("index"), Questions(manifest), price_of(manifest.teacher)
-    _check_budget(manifest.teacher, price)
-    count, session = tally(index, questions, price), _session(context.folder)
-    with ReplyCache(context.folder / "replies.sqlite") as cache:
-        pending = pending_rows(index, manifest, questions, cache, session)
-        num_new = 0
-        if (first := next(pending, None)) is not None:
-            _announce(context, manifest.teacher, count, price, cache.spent_usd(price))
-            num_new = _ask(manifest, context, questions, cache, session, count, chain([first], pending))
-        table = CaptionTable(manifest, questions, cache, session)
+    session = _marker(context.folder / _SESSION)
+    with _cache(manifest, context.folder) as cache:
+        rounds = begin(context, manifest, cache, session)
+        count = tally(index, questions, price)
+        phases = phases_of(manifest, questions, rounds, context.folder, index, cache, session)
+        num_new = _ask(manifest, context, cache, session, count, phases)
+        table = CaptionTable(manifest, questions, cache, session, all_rounds(context.folder))
         num_rows = write_table(context.folder, "captions", CaptionRow, table.rows(index))
         spent_usd = cache.spent_usd(price)
     num_failed = table.outcomes[Outcome.FAILED]
@@ -78,60 +75,81 @@ def run(manifest: Manifest, context: StageContext) -> StageReport:
     )
 
 
-def _check_budget(teacher: Teacher, price: TokenPrice | None) -> None:
-    if teacher.budget_usd is not None and price is None:
+def _cache(manifest: Manifest, folder: Path) -> ReplyCache:
+    """The reply cache: the one that the manifest names, else one in the run folder."""
+    shared = manifest.teacher.cache
+    path = Path(shared).expanduser() if shared else folder / "replies.sqlite"
+    return ReplyCache(path, run=_marker(folder / _PAYER), name=manifest.name)
+
+
+def _marker(path: Path) -> str:
+    """A name drawn once. `.session` names an attempt at the stage: it outlives a crash, not a --redo, and failures
+    count within it only. `.payer` names the run folder: it outlives both, as money that was spent does."""
+    if not path.is_file():
+        write_durably(path, secrets.token_hex(8))
+    return path.read_text(encoding="ascii")
+
+
+def _ask(
+    manifest: Manifest, context: StageContext, cache: ReplyCache, session: str, count: Tally, phases: list[Phase]
+) -> int:
+    """Asks about all that is pending; returns how many pictures ended."""
+    if not any(phase.has_parts() for phase in phases):
+        return 0
+    for phase in phases:
+        _require_price(phase.manifest.teacher)
+    _announce(context, manifest.teacher, count, cache)
+    # Here, since an HTTP client takes a second to load and a finished stage does not need one.
+    from sgv_data.collect.lanes import ask_all
+    from sgv_data.collect.live import Desk
+
+    budget = Budget(manifest.teacher.budget_usd, cache.spent_usd(price_of(manifest.teacher)))
+    watch = Watch(
+        manifest, count.num_asked, phases[0].num_done_before, budget, context.progress, context.folder / _LOG
+    )
+    control = Control(context.folder, manifest, context.progress.say)
+    desk = Desk(cache, session, budget, watch, control, context.progress)
+    with _demo_teacher(phases):
+        return run_until_told(ask_all(desk, phases, count.num_asked), control)
+
+
+def _require_price(teacher: Teacher) -> None:
+    """Unknown is not free.
+
+    Raises:
+        ManifestError: the price is not known and the manifest does not say that this is meant.
+    """
+    if price_of(teacher) is None and (teacher.price != "unknown" or teacher.budget_usd is not None):
         raise ManifestError(
-            f"teacher.budget_usd is set, but the price of {teacher.model!r} is not known; set teacher.price, "
-            "e.g. --set teacher.price.input_usd=2.5 --set teacher.price.output_usd=10 (per million tokens)"
+            f"the price of {teacher.model!r} is not known, so money cannot be counted. Either give it, in US dollars "
+            "per million tokens: --set teacher.price.input_usd=2.5 --set teacher.price.output_usd=10 (0 and 0 for a "
+            "server of your own); or run without counting, and without a budget: --set teacher.price=unknown"
         )
 
 
-def _session(folder: Path) -> str:
-    """Names this attempt at the stage: it outlives a crash, not a --redo. Failures count within one session only."""
-    marker = folder / _SESSION
-    if not marker.is_file():
-        write_durably(marker, secrets.token_hex(8))
-    return marker.read_text(encoding="ascii")
-
-
-def _announce(
-    context: StageContext, teacher: Teacher, count: Tally, price: TokenPrice | None, spent_usd: float
-) -> None:
+def _announce(context: StageContext, teacher: Teacher, count: Tally, cache: ReplyCache) -> None:
+    price: TokenPrice | None = price_of(teacher)
     line = f"collect: {count.num_asked} pictures for {teacher.model}"
     if price is None:
         line += "; its price is not known, so money is not counted"
     else:
         dated = f" at prices of {price.dated}" if price.dated else ""
-        line += f"; all of them cost at most ${count.worst_usd:.2f}{dated}, spent so far ${spent_usd:.2f}"
+        line += f"; all of them cost at most ${count.worst_usd:.2f}{dated}, spent so far ${cache.spent_usd(price):.2f}"
     if teacher.budget_usd is not None:
         line += f", cap ${teacher.budget_usd:.2f}"
     context.progress.say(line)
 
 
-def _ask(
-    manifest: Manifest,
-    context: StageContext,
-    questions: Questions,
-    cache: ReplyCache,
-    session: str,
-    count: Tally,
-    pending: Iterator[list[ImageRow]],
-) -> int:
-    """Asks about all pending pictures; returns how many there were."""
-    # Here, since an HTTP client takes a second to load and a finished stage does not need one.
-    from sgv_data.collect.live import ask_all
-
-    context.progress.begin("asking the teacher", count.num_asked)
-    with _server(manifest.teacher) as base_url:
-        return asyncio.run(
-            ask_all(manifest, base_url, questions, cache, session, count.num_asked, pending, context.progress)
-        )
-
-
-def _server(teacher: Teacher) -> AbstractContextManager[str | None]:
-    """The address to ask; starts the demo's teacher if that is the one."""
-    if teacher.base_url != _DEMO_TEACHER:
-        return nullcontext(teacher.base_url)
+@contextmanager
+def _demo_teacher(phases: list[Phase]) -> Iterator[None]:
+    """Starts the demo's teacher if an endpoint means it, and puts its address in place of its name."""
+    teacher = phases[0].manifest.teacher
+    if _DEMO_TEACHER not in (teacher.base_url, *(endpoint.base_url for endpoint in teacher.endpoints)):
+        yield
+        return
     from sgv_data.demo.teacher import running_teacher
 
-    return running_teacher()
+    with running_teacher() as base_url:
+        for phase in phases:
+            phase.at(_DEMO_TEACHER, base_url)
+        yield

@@ -1,39 +1,51 @@
-"""The stage's table, made in one pass over the index from what the cache holds. A later pass gives equal rows."""
+"""The stage's table, made in one pass over the index from what the cache holds. A later pass gives equal rows.
+
+A row is the answer to the first asking, unless that is no caption and a retry round brought one: then it is that one,
+with the prompt, model and sampling that were really used, and `asked_again_for` says how the first asking ended.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sgv_data.api.cache import ReplyCache, StoredFailure, StoredReply
 from sgv_data.api.reply import ParsedReply
-from sgv_data.collect.prepare import recipe_name
-from sgv_data.collect.questions import Questions
-from sgv_data.collect.scan import asked_rows, in_parts
+from sgv_data.collect.again import Round, set_aside
+from sgv_data.collect.pending_again import Asking, asking_of, first_asking, rows_at_once
+from sgv_data.collect.questions import Questions, sampling_of
 from sgv_data.errors import BalanceError
-from sgv_data.manifest import Manifest, Teacher
-from sgv_data.prompts import Prompt
+from sgv_data.manifest import Manifest
 from sgv_data.records import CaptionRow, CaptionSet, FailureClass, ImageRow, Outcome, image_order
-from sgv_data.run_folder import canonical_json
+
+__all__ = ["CaptionTable", "sampling_of"]
 
 
-def sampling_of(teacher: Teacher) -> dict[str, float | int | None]:
-    """How the teacher decodes; null: its own way."""
-    return {
-        "max_completion_tokens": teacher.max_completion_tokens,
-        "temperature": teacher.temperature,
-        "seed": teacher.seed,
-    }
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """One answer, and how it was asked for."""
+
+    asking: Asking
+    sent_sha256: str
+    reply: StoredReply
+    parsed: ParsedReply
 
 
 class CaptionTable:
-    """Makes caption rows and counts them by outcome and failure while they stream."""
+    """Makes caption rows and counts them by outcome and failure while they stream.
 
-    def __init__(self, manifest: Manifest, questions: Questions, cache: ReplyCache, session: str) -> None:
-        self._manifest, self._questions, self._cache, self._session = manifest, questions, cache, session
-        self._sampling = canonical_json(sampling_of(manifest.teacher))
-        self._recipe = recipe_name(manifest.teacher.image)
+    `rounds`: every retry round that was ever begun, in order.
+    """
+
+    def __init__(
+        self, manifest: Manifest, questions: Questions, cache: ReplyCache, session: str, rounds: Sequence[Round] = ()
+    ) -> None:
+        self._cache, self._session = cache, session
+        self._first = first_asking(manifest, questions)
+        self._again = [(each.outcome, asking_of(each, manifest)) for each in rounds]
+        self._had_failures_set_aside = any(each.outcome is Outcome.FAILED for each in rounds)
         self.outcomes: Counter[Outcome] = Counter()
         self.failures: Counter[FailureClass] = Counter()
 
@@ -43,17 +55,26 @@ class CaptionTable:
         Raises:
             BalanceError: if a picture has neither an answer nor a failure.
         """
-        for part in in_parts(asked_rows(index)):
-            sent = self._cache.sent(self._recipe, {row.sha256 for row in part})
-            keys = {row.image_id: self._questions.key(row, sent[row.sha256]) for row in part if row.sha256 in sent}
-            subjects = [*keys.values(), *(image_order(row.image_id) for row in part)]
-            failures = self._cache.failures(self._session, subjects)
-            for row in part:
-                key = keys.get(row.image_id, "")
-                found = self._cache.get(key) if key else None
-                sent_sha256 = sent[row.sha256].sha256 if key else ""
-                failure = failures.get(key) or failures.get(image_order(row.image_id))
-                yield self._counted(self._row(row, key, sent_sha256, found, failure))
+        for part in rows_at_once(index):
+            yield from map(self._counted, self._rows(part))
+
+    def _rows(self, part: list[ImageRow]) -> Iterator[CaptionRow]:
+        answers = self._answers(self._first, part)
+        failures = self._failures([row for row in part if row.image_id not in answers])
+        first = {image_id: answer.parsed.outcome for image_id, answer in answers.items()}
+        first |= dict.fromkeys(failures, Outcome.FAILED)
+        better = self._better(part, first) if self._again else {}
+        failed_before = self._failed_before(answers) if self._had_failures_set_aside else set()
+        for row in part:
+            if (again := better.get(row.image_id)) is not None:
+                yield self._answered(row, again, first[row.image_id])
+            elif (answer := answers.get(row.image_id)) is not None:
+                failed = answer.reply.request_key in failed_before
+                yield self._answered(row, answer, Outcome.FAILED if failed else None)
+            elif (failure := failures.get(row.image_id)) is not None:
+                yield self._failed(row, *failure)
+            else:
+                raise BalanceError(f"collect: {row.image_id} has neither an answer nor a failure; please report this")
 
     def _counted(self, row: CaptionRow) -> CaptionRow:
         self.outcomes[row.outcome] += 1
@@ -61,24 +82,49 @@ class CaptionTable:
             self.failures[row.failure] += 1
         return row
 
-    def _row(
-        self,
-        row: ImageRow,
-        key: str,
-        sent_sha256: str,
-        found: tuple[StoredReply, ParsedReply] | None,
-        failure: StoredFailure | None,
-    ) -> CaptionRow:
-        prompt = self._questions.for_row(row).prompt
-        if found is not None:
-            return self._answered(row, prompt, sent_sha256, *found)
-        if failure is not None:
-            return self._failed(row, prompt, key, sent_sha256, failure)
-        raise BalanceError(f"collect: {row.image_id} has neither an answer nor a failure; please report this")
+    def _answers(self, asking: Asking, rows: list[ImageRow]) -> dict[str, _Answer]:
+        """The answers to one way of asking, by image id."""
+        keys = asking.keys(rows, self._cache)
+        found = self._cache.get_many({key for key, _ in keys.values()})
+        return {
+            image_id: _Answer(asking, image.sha256, *found[key])
+            for image_id, (key, image) in keys.items()
+            if key in found
+        }
 
-    def _answered(
-        self, row: ImageRow, prompt: Prompt, sent_sha256: str, reply: StoredReply, parsed: ParsedReply
-    ) -> CaptionRow:
+    def _better(self, part: list[ImageRow], first: dict[str, Outcome]) -> dict[str, _Answer]:
+        """The caption that the earliest round brought, for pictures whose first asking brought none."""
+        better: dict[str, _Answer] = {}
+        for outcome, asking in self._again:
+            rows = [row for row in part if first.get(row.image_id) is outcome and row.image_id not in better]
+            answers = self._answers(asking, rows) if rows else {}
+            better |= {name: answer for name, answer in answers.items() if answer.parsed.outcome is Outcome.OK}
+        return better
+
+    def _failures(self, rows: list[ImageRow]) -> dict[str, tuple[str, str, StoredFailure]]:
+        """Key, hash of the picture as sent (both "" where it was never sent) and failure, by image id."""
+        if not rows:
+            return {}
+        keys = self._first.keys(rows, self._cache)
+        subjects = [*(key for key, _ in keys.values()), *(image_order(row.image_id) for row in rows)]
+        found = self._cache.failures(self._session, subjects)
+        failures = {}
+        for row in rows:
+            key, sent_sha256 = ("", "")
+            if row.image_id in keys:
+                key, sent_sha256 = keys[row.image_id][0], keys[row.image_id][1].sha256
+            failure = found.get(key) or found.get(image_order(row.image_id))
+            if failure is not None:
+                failures[row.image_id] = (key, sent_sha256, failure)
+        return failures
+
+    def _failed_before(self, answers: dict[str, _Answer]) -> set[str]:
+        """The requests that failed at first and were answered when they were repeated."""
+        keys = [answer.reply.request_key for answer in answers.values()]
+        return set(self._cache.failures(set_aside(self._session), keys))
+
+    def _answered(self, row: ImageRow, answer: _Answer, asked_again_for: Outcome | None) -> CaptionRow:
+        reply, parsed, question = answer.reply, answer.parsed, answer.asking.questions.for_row(row)
         failed = parsed.outcome is Outcome.FAILED
         return CaptionRow(
             image_id=row.image_id,
@@ -89,13 +135,13 @@ class CaptionTable:
             producer=CaptionSet.TEACHER,
             model=reply.model,
             model_revision=parsed.model,
-            prompt_id=prompt.prompt_id,
-            prompt_version=prompt.version,
-            prompt_sha256=prompt.sha256,
-            sampling=self._sampling,
+            prompt_id=question.prompt.prompt_id,
+            prompt_version=question.prompt.version,
+            prompt_sha256=question.prompt.sha256,
+            sampling=answer.asking.questions.sampling,
             finish_reason=parsed.finish_reason,
             image_sha256=row.sha256,
-            sent_sha256=sent_sha256,
+            sent_sha256=answer.sent_sha256,
             prompt_tokens=parsed.prompt_tokens,
             completion_tokens=parsed.completion_tokens,
             cost_usd=reply.cost_usd,
@@ -104,11 +150,14 @@ class CaptionTable:
             attempts=reply.attempts,
             latency_s=reply.latency_s,
             created_utc=reply.created_utc,
+            offered_text=question.offered_text,
+            asked_again_for=asked_again_for,
+            lane=reply.lane,
         )
 
-    def _failed(
-        self, row: ImageRow, prompt: Prompt, key: str, sent_sha256: str, failure: StoredFailure
-    ) -> CaptionRow:
+    def _failed(self, row: ImageRow, key: str, sent_sha256: str, failure: StoredFailure) -> CaptionRow:
+        questions = self._first.questions
+        question = questions.for_row(row)
         return CaptionRow(
             image_id=row.image_id,
             text="",
@@ -116,12 +165,12 @@ class CaptionTable:
             failure=failure.failure,
             detail=failure.detail,
             producer=CaptionSet.TEACHER,
-            model=self._manifest.teacher.model,
+            model=questions.teacher.model,
             model_revision="",
-            prompt_id=prompt.prompt_id,
-            prompt_version=prompt.version,
-            prompt_sha256=prompt.sha256,
-            sampling=self._sampling,
+            prompt_id=question.prompt.prompt_id,
+            prompt_version=question.prompt.version,
+            prompt_sha256=question.prompt.sha256,
+            sampling=questions.sampling,
             finish_reason="",
             image_sha256=row.sha256,
             sent_sha256=sent_sha256,
@@ -133,4 +182,5 @@ class CaptionTable:
             attempts=failure.attempts,
             latency_s=0.0,
             created_utc=failure.created_utc,
+            offered_text=question.offered_text if key else None,
         )

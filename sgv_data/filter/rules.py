@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sgv_data.api.refusal import refusal_share
 from sgv_data.filter.cut_off import stops_short
 from sgv_data.filter.phrases import RUN_CHARACTERS, RUN_WORDS, Instructions
-from sgv_data.filter.refusal import refusal_share
-from sgv_data.filter.words import Words, runs_of, split_words, visible
 from sgv_data.records import Outcome
+from sgv_data.words import Words, runs_of, split_words, visible
 
 # A repeated run: so many words in a row that stood in the caption before. Shorter runs are ordinary English ("on the
 # left side of"): 4 words repeat in 5 % of our 155 captions, 5 or more in none (measured 2026-11), but captions with few

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from sgv_data.index.duplicates import kept_equals
 from sgv_data.index.look import Found, SourceEntry, look_at
-from sgv_data.index.quotas import choose
 from sgv_data.index.spill import Spill
 from sgv_data.index.usable import Usable, gather
 from sgv_data.index.workers import in_chunks
 from sgv_data.manifest import Manifest
 from sgv_data.processes import usable_cores
 from sgv_data.progress import Progress
+from sgv_data.quotas import choose
 from sgv_data.records import ImageReject, ImageRow, StageReport, counted
 from sgv_data.sources.open import open_source
 from sgv_data.sources.reader import PictureReader

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from sgv_data.images.hashes import THUMB_BYTES
 from sgv_data.index.look import Found
-from sgv_data.index.quotas import Role, draw
 from sgv_data.index.spill import Spill
 from sgv_data.manifest import Manifest
+from sgv_data.quotas import Role, draw
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class Threshold:
 
 @dataclass(slots=True)
 class DatasetFacts:
-    """All of it. Counters count samples."""
+    """All of it. Counters count samples, `num_offered` those with a caption made with the source's words at hand."""
 
     name: str
     title: str
@@ -80,6 +80,7 @@ class DatasetFacts:
     funnel: list[StageReport]
     thresholds: list[Threshold]
     captioner: dict[str, str] = field(default_factory=dict)
+    num_offered: int = 0
 
     @property
     def num_samples(self) -> int:
@@ -111,6 +112,7 @@ def gather(manifest: Manifest, context: StageContext) -> DatasetFacts:
         funnel=_funnel(context),
         thresholds=list(_thresholds("", manifest.filter)),
         captioner=_captioner(manifest, context),
+        num_offered=sum(row.source_text_offered for row in samples(metadata)),
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sgv_data.records import CaptionSet
+from sgv_data.report.collecting import Speed
 from sgv_data.report.summary import TrainingStep
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _STYLE: dict[str, Any] = {
 }  # fmt: skip
 _WIDTH_IN, _HEIGHT_IN = 5.2, 2.9
 _NUM_BINS = 40
+_TIME_UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1))
 _LABELS = {CaptionSet.TEACHER: ("teacher", _TEACHER), CaptionSet.STUDENT: ("captioner", _STUDENT)}
 
 
@@ -89,6 +91,29 @@ def loss_chart(steps: Sequence[TrainingStep]) -> str | None:
         axes.set_xlabel("step")
         axes.set_ylabel("loss per token")
         axes.legend(loc="upper right")
+
+    return _draw(paint)
+
+
+def speed_chart(speed: Sequence[Speed]) -> str | None:
+    """Pictures per second over the time at work, a line per command; None where nothing was seen twice."""
+    span_s = speed[-1].at_s if speed else 0.0
+    if span_s <= 0:
+        return None
+    unit, unit_s = next(each for each in _TIME_UNITS if span_s >= 2 * each[1] or each[1] == 1)
+
+    def paint(axes: Axes) -> None:
+        for command in sorted({point.command for point in speed}):
+            points = [point for point in speed if point.command == command]
+            xs, ys = [point.at_s / unit_s for point in points], [point.per_s for point in points]
+            axes.fill_between(xs, ys, color=_TEACHER, alpha=0.18, linewidth=0)
+            axes.plot(xs, ys, color=_TEACHER, linewidth=1.6)
+            if command:
+                axes.axvline(xs[0], color=_INK, alpha=0.35, linewidth=0.8, linestyle=":")
+        axes.set_xlim(0, span_s / unit_s)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(f"{unit} at work")
+        axes.set_ylabel("pictures per second")
 
     return _draw(paint)
 

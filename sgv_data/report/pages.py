@@ -13,7 +13,8 @@ from sgv_data.manifest import Manifest
 from sgv_data.prompts import Prompt, load_prompt
 from sgv_data.records import StageReport
 from sgv_data.report.accuracy import AccuracyRow
-from sgv_data.report.charts import length_chart, loss_chart
+from sgv_data.report.charts import length_chart, loss_chart, speed_chart
+from sgv_data.report.collecting import Asking
 from sgv_data.report.contact import Card
 from sgv_data.report.states import NOT_ASKED_FOR, Balance, State
 from sgv_data.report.summary import Summary
@@ -68,7 +69,7 @@ class UsedPrompt:
 
 
 def render(
-    manifest: Manifest, summary: Summary, balance: Balance, tally: Tally, cards: list[Card]
+    manifest: Manifest, summary: Summary, asking: Asking | None, balance: Balance, tally: Tally, cards: list[Card]
 ) -> str:
     """The whole page as HTML, without secrets."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -79,9 +80,14 @@ def render(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     bars = _bars(balance)
-    charts = {"lengths": length_chart(tally.num_words), "loss": loss_chart(summary.steps)}
+    charts = {
+        "lengths": length_chart(tally.num_words),
+        "loss": loss_chart(summary.steps),
+        "speed": speed_chart(asking.speed) if asking else None,
+    }
     html = environment.get_template("index.html.jinja").render(
         summary=summary,
+        asking=asking,
         dates=_dates(summary),
         headline=list(_headline(summary)),
         bars=bars,
@@ -164,6 +170,7 @@ def _prompts(manifest: Manifest, tally: Tally) -> list[UsedPrompt]:
     names = {name for source in manifest.images for name in source.prompts}
     if manifest.captioner is not None:
         names.add(manifest.captioner.prompt)
+    names |= {name for name, _ in tally.num_captions}  # retry rounds may have used others
     used = []
     for name in sorted(names):
         prompt = load_prompt(name, manifest.prompt_folders)

@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from sgv_data.api.calibration import run_calibration
+from sgv_data.api.prices import price_of
 from sgv_data.manifest import Manifest
 from sgv_data.records import CaptionSet, StageReport, counted
 from sgv_data.report.accuracy import AccuracyCollector, write_accuracy
+from sgv_data.report.collecting import Asking, read_asking
 from sgv_data.report.contact import ContactSheet
 from sgv_data.report.pages import render
 from sgv_data.report.pictures import Picture, finished_stages, pictures, read_model_samples
@@ -64,9 +67,17 @@ def run(manifest: Manifest, context: StageContext) -> StageReport:
     tables = accuracy.tables()
     write_accuracy(context.folder / ACCURACY, tables)
     context.progress.begin("drawing the page", None)
-    page = render(manifest, replace(summary, accuracy=tables), balance, tally, list(sheet.cards()))
+    asking = _asking(manifest, context, summary.reports.get("collect"))
+    page = render(manifest, replace(summary, accuracy=tables), asking, balance, tally, list(sheet.cards()))
     write_durably(context.folder / PAGE, page)
     return _report(context.stage, num_in, balance)
+
+
+def _asking(manifest: Manifest, context: StageContext, report: StageReport | None) -> Asking | None:
+    if report is None:
+        return None
+    compared = run_calibration(manifest, context.run)
+    return read_asking(context.input("collect"), report, compared, price_of(manifest.teacher))
 
 
 def _caption_sets(manifest: Manifest, context: StageContext) -> tuple[CaptionSet, ...]:

@@ -44,6 +44,7 @@ class PlannedSample:
     producer: CaptionSet
     text: str
     provenance: str
+    source_text_offered: bool
 
 
 class PlannedShard(BaseModel):
@@ -124,6 +125,7 @@ def _planned(choice: Chosen, lineage: Lineage) -> PlannedSample:
         producer=caption.producer,
         text=caption.text,
         provenance=provenance_of(image, caption, choice.verdict, text_sha256, lineage).to_json(),
+        source_text_offered=caption.offered_text is not None,
     )
 
 

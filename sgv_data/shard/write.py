@@ -147,6 +147,7 @@ def _add(tar: TarFile, shard: PlannedShard, sample: PlannedSample, content: _Con
         json_num_bytes=len(record),
         json_sha256=hashlib.sha256(record).hexdigest(),
         producer=sample.producer,
+        source_text_offered=sample.source_text_offered,
     )
 
 

@@ -19,7 +19,7 @@ from sgv_data.errors import InputError
 from sgv_data.images.formats import EXTENSIONS, HEAD_BYTES, extension_of, sniff
 from sgv_data.package_data import resolve_asset
 from sgv_data.sources.paths import quote_path, unquote_path
-from sgv_data.sources.source import Entry
+from sgv_data.sources.source import Entry, FilePart
 from sgv_data.sources.texts import LISTS, listed_texts, sidecar_text
 
 
@@ -34,6 +34,8 @@ class _Found:
 
 class Folder:
     """The pictures below `path`, a folder or `sgv:NAME`."""
+
+    size_px: tuple[int, int] | None = None
 
     def __init__(self, path: str) -> None:
         self._root = resolve_asset(path) if path.startswith("sgv:") else Path(path).expanduser()
@@ -61,10 +63,13 @@ class Folder:
             yield Entry(key=place, location=place, text=text or texts.get(found.path))
 
     def read(self, location: str) -> bytes:
+        return self.part(location).read()
+
+    def part(self, location: str) -> FilePart:
         path = unquote_path(location)
         if os.path.isabs(path) or ".." in path.split("/"):
             raise InputError(f"{location}: is outside {self._root}")
-        return (self._root / path).read_bytes()
+        return FilePart(f"{self._root}/{path}")
 
     def _pictures(self) -> Iterator[_Found]:
         """Every picture, folders before the links to others; counts what is ignored."""

@@ -8,7 +8,7 @@ from sgv_data.errors import InputError
 from sgv_data.manifest import Manifest
 from sgv_data.records import ImageRow
 from sgv_data.sources.open import open_source
-from sgv_data.sources.source import PictureSource
+from sgv_data.sources.source import FilePart, PictureSource
 
 
 class PictureChanged(InputError):
@@ -30,12 +30,15 @@ class PictureReader:
             OSError: if they cannot be read.
             InputError: if there is no such source or location.
         """
-        source = self._open.get(source_name)
-        if source is None:
-            if source_name not in self._specs:
-                raise InputError(f"the manifest has no source {source_name!r}; was it renamed after indexing?")
-            source = self._open[source_name] = open_source(self._specs[source_name], self._seed)
-        return source.read(location)
+        return self._source(source_name).read(location)
+
+    def part(self, source_name: str, location: str) -> FilePart | None:
+        """Where the bytes at `location` of a source lie; None where they lie in no file.
+
+        Raises:
+            InputError: if there is no such source or location.
+        """
+        return self._source(source_name).part(location)
 
     def read_row(self, row: ImageRow) -> bytes:
         """The bytes of an indexed picture, which are those it was indexed with.
@@ -50,3 +53,11 @@ class PictureReader:
         if hashlib.sha256(data).hexdigest() != row.sha256:
             raise PictureChanged(f"{row.image_id}: has other bytes than when it was indexed; use --redo index")
         return data
+
+    def _source(self, name: str) -> PictureSource:
+        source = self._open.get(name)
+        if source is None:
+            if name not in self._specs:
+                raise InputError(f"the manifest has no source {name!r}; was it renamed after indexing?")
+            source = self._open[name] = open_source(self._specs[name], self._seed)
+        return source

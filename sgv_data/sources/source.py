@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +18,35 @@ class Entry:
     text: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """Where a picture's bytes lie on this machine: a file from `offset_bytes` on; `num_bytes` None: to its end."""
+
+    path: str
+    offset_bytes: int = 0
+    num_bytes: int | None = None
+
+    def read(self) -> bytes:
+        """The bytes.
+
+        Raises:
+            OSError: if they cannot be read, or the file ends before them.
+        """
+        if self.num_bytes is None:
+            with open(self.path, "rb", buffering=0) as file:
+                return file.read()
+        with open(self.path, "rb", buffering=0) as file:
+            data = os.pread(file.fileno(), self.num_bytes, self.offset_bytes)
+        if len(data) != self.num_bytes:
+            raise OSError(f"{self.path} ends before byte {self.offset_bytes + self.num_bytes}")
+        return data
+
+
 class PictureSource(Protocol):
     """A place pictures come from. Making one is cheap: nothing is listed or opened before it is asked for."""
+
+    size_px: tuple[int, int] | None
+    """Width and height of every picture, where they are known without looking."""
 
     ignored: Counter[str]
     """What the latest complete `entries()` passed over, by kind, since it does not claim to be a picture."""
@@ -45,5 +73,12 @@ class PictureSource(Protocol):
 
         Raises:
             OSError: if they cannot be read.
+            InputError: if `location` is none of this source's.
+        """
+
+    def part(self, location: str) -> FilePart | None:
+        """Where the bytes of one entry lie, or None where they lie in no file. Opens nothing.
+
+        Raises:
             InputError: if `location` is none of this source's.
         """

@@ -19,7 +19,7 @@ from typing import Any
 from sgv_data.errors import InputError
 from sgv_data.images.formats import EXTENSIONS, extension_of
 from sgv_data.sources.paths import quote_path, unquote_path
-from sgv_data.sources.source import Entry
+from sgv_data.sources.source import Entry, FilePart
 from sgv_data.sources.texts import clean_text
 
 _BLOCK_BYTES = tarfile.BLOCKSIZE
@@ -39,6 +39,8 @@ class _Member:
 class WebDataset:
     """The samples of a tar, of all tars below a folder, or of those that a glob names."""
 
+    size_px: tuple[int, int] | None = None
+
     def __init__(self, path: str) -> None:
         self._path = os.path.expanduser(path)
         self._root = _fixed_part(self._path)
@@ -47,7 +49,7 @@ class WebDataset:
 
     def identity(self) -> dict[str, Any]:
         """Digest over names and sizes of the tars."""
-        hasher, tars = hashlib.sha256(), self._tars()
+        hasher, tars = hashlib.sha256(), self.tars()
         for tar in tars:
             hasher.update(f"{quote_path(tar)}\0{(self._root / tar).stat().st_size}\n".encode())
         return {"tars": len(tars), "listing": hasher.hexdigest()}
@@ -55,27 +57,29 @@ class WebDataset:
     def entries(self) -> Iterator[Entry]:
         self.ignored, self.warnings = Counter(), []
         found_any = False
-        for tar in self._tars():
-            for entry in self._samples(tar):
+        for tar in self.tars():
+            for entry in self.samples(tar):
                 found_any = True
                 yield entry
         if not found_any:
             raise InputError(f"{self._path}: no pictures in the tars there")
 
     def read(self, location: str) -> bytes:
+        return self.part(location).read()
+
+    def part(self, location: str) -> FilePart:
         tar, _, place = location.rpartition("#")
         offset, _, size = place.partition("+")
         if not tar or not offset.isdigit() or not size.isdigit():
             raise InputError(f"{location!r} is no place in a tar (TAR#OFFSET+SIZE)")
-        with (self._root / unquote_path(tar)).open("rb") as file:
-            file.seek(int(offset))
-            data = file.read(int(size))
-        if len(data) != int(size):
-            raise OSError(f"{unquote_path(tar)} ends before byte {int(offset) + int(size)}")
-        return data
+        return FilePart(f"{self._root}/{unquote_path(tar)}", int(offset), int(size))
 
-    def _tars(self) -> list[str]:
-        """Paths of the tars relative to the root, sorted."""
+    def tars(self) -> list[str]:
+        """Paths of the tars relative to the root, sorted.
+
+        Raises:
+            InputError: if there are none.
+        """
         path = Path(self._path)
         if path.is_dir():
             found = [tar for tar in path.rglob("*.tar") if tar.is_file()]
@@ -88,7 +92,16 @@ class WebDataset:
             raise InputError(f"{self._path}: {what}")
         return sorted(str(tar.relative_to(self._root)) for tar in found)
 
-    def _samples(self, tar: str) -> Iterator[Entry]:
+    def num_bytes(self, tar: str) -> int:
+        """The size of one of `tars()`."""
+        return (self._root / tar).stat().st_size
+
+    def samples(self, tar: str) -> Iterator[Entry]:
+        """The entries of one of `tars()`, in its order.
+
+        Raises:
+            InputError: if it is damaged.
+        """
         sample: list[_Member] = []
         for member in self._members(tar):
             if sample and member.key != sample[0].key:

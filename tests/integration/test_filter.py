@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,32 @@ def test_another_policy_gives_another_verdict(manifest: Manifest, tmp_path: Path
     lenient = Manifest.model_validate(manifest.model_dump() | {"filter": section})
     _, verdicts = judge(lenient, tmp_path / "r")
     assert {v.image_id: v.kept for v in verdicts}["pics/short"]
+
+
+def leak_of(manifest: Manifest, root: Path, text: str, prompt_id: str = "mine") -> CaptionReject | None:
+    """The verdict on one caption that was asked for with this prompt."""
+    run = RunFolder(root)
+    row = replace(caption("pics/one", text, Outcome.OK, "stop"), prompt_id=prompt_id)
+    write_table(run.stage("collect"), "captions", CaptionRow, [row])
+    run.stage("filter-teacher").mkdir(parents=True, exist_ok=True)
+    filter_stage.run(manifest, StageContext(run, "filter-teacher", ("filter-teacher",), Silent()))
+    (verdict,) = read_table(run.stage("filter-teacher"), "verdicts", Verdict)
+    return verdict.reason
+
+
+def test_the_prompt_of_a_retry_round_leaks_too(manifest: Manifest, tmp_path: Path) -> None:
+    echo = "Count the quiet purple stones beside every river bank."
+    head = "---\nid: again\nversion: 1\nfor: tests\n---\n"
+    (tmp_path / "prompts" / "again.md").write_text(f"{head}{echo}\n")
+    text = f"{GOOD} {echo}"
+    assert leak_of(manifest, tmp_path / "a", text) is None
+    assert leak_of(manifest, tmp_path / "b", text, "again") is CaptionReject.PROMPT_LEAK
+
+
+def test_what_is_said_around_offered_words_leaks_where_words_are_offered(manifest: Manifest, tmp_path: Path) -> None:
+    (source,) = manifest.images
+    offering = manifest.model_copy(update={"images": (source.model_copy(update={"offer_text": True}),)})
+    text = f"{GOOD} Where what you see agrees with them, take from them what the eye alone cannot know."
+    assert leak_of(manifest, tmp_path / "a", text) is None
+    assert leak_of(offering, tmp_path / "b", text) is CaptionReject.PROMPT_LEAK
+    assert filter_stage.identity(offering, "filter-teacher") != filter_stage.identity(manifest, "filter-teacher")

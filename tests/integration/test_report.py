@@ -240,3 +240,23 @@ def test_a_run_without_scenes_has_no_accuracy(tmp_path: Path) -> None:
 def _accuracy_of(run, manifest) -> str:  # type: ignore[no-untyped-def]
     builder.FakeRun(manifest, run.run).report()
     return (run.run.stage("report") / "accuracy.json").read_text()
+
+
+def test_the_page_tells_how_the_asking_went(tmp_path: Path) -> None:
+    run = builder.fake_run(tmp_path)
+    log = run.run.stage("collect") / "progress.jsonl"
+    faults = {"<script>alert(1)</script>": 3, "timed_out": 2}
+    lines = [
+        {"at_utc": f"2026-11-22T10:00:{second:02d}Z", "num_done_now": second, "per_s": 4.5, "binding": "tokens",
+         "faults": faults}
+        for second in range(30)
+    ]  # fmt: skip
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"at_utc": "cut o')
+    run.report()
+    page = run.page()
+    asking = page.partition("<h2>Asking the teacher</h2>")[2].partition("<h2>How much")[0]
+    assert "tokens per minute</td><td>100.0%" in asking
+    assert "timed out</bdi></td><td>2<" in asking
+    assert "<script>" not in asking
+    assert "seconds at work" in asking
+    assert Tags(page).tags["script"] == 0

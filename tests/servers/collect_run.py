@@ -29,7 +29,8 @@ def make_manifest(folder: Path, base_url: str, **teacher: Any) -> Manifest:
         "prompts": str(folder / "prompts"),
         "teacher": {
             "model": "fake", "base_url": base_url, "max_completion_tokens": 50, "timeout_s": 5.0,
-            "retry": {"attempts": 3, "max_wait_s": 0.01}, "limits": {"in_flight": 4}, **teacher,
+            "retry": {"attempts": 3, "max_wait_s": 0.01}, "limits": {"in_flight": 4},
+            **({} if "price" in teacher else {"price": "unknown"}), **teacher,
         },
     })  # fmt: skip
 

@@ -22,13 +22,15 @@ from aiohttp import web
 
 @dataclass(frozen=True)
 class Act:
-    """One way to answer. `sleep_s` comes first; `cut` closes the connection after so many bytes of the body."""
+    """One way to answer. `sleep_s` comes first; `cut` closes the connection after so many bytes of the body; `drip_s`
+    lies between any two bytes of it."""
 
     status: int = 200
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     sleep_s: float = 0.0
     cut: int | None = None
+    drip_s: float = 0.0
 
 
 def error(status: int, code: str | None = None, kind: str | None = None, **headers: str) -> Act:
@@ -71,7 +73,8 @@ class FaultServer:
         self.answered: Counter[str] = Counter()
         self.times: list[float] = []
         self.bodies: defaultdict[str, list[bytes]] = defaultdict(list)
-        self.keys: set[str | None] = set()
+        self.keys: Counter[str | None] = Counter()
+        self.script_by_key: dict[str, Script] = {}
         self.in_flight = self.most_in_flight = 0
         self.base_url = ""
         self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
@@ -115,12 +118,13 @@ class FaultServer:
     async def _act(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
         self.times.append(time.monotonic())
-        self.keys.add(request.headers.get("Authorization"))
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        self.keys[key] += 1
         sha256 = sent_sha256(json.loads(raw))
         before = self.asked[sha256]
         self.asked[sha256] += 1
         self.bodies[sha256].append(raw)
-        act = self.script(sha256, before)
+        act = self.script_by_key.get(key, self.script)(sha256, before)
         await asyncio.sleep(act.sleep_s or self.latency_s)
         body = answer(caption_of(sha256)) if act.body is None else act.body
         if act.cut is not None:
@@ -130,10 +134,20 @@ class FaultServer:
             assert request.transport is not None
             request.transport.abort()
             return response
+        if act.drip_s:
+            return await self._drip(request, act, body)
         if act.status == 200:
             self.answered[sha256] += 1
         headers = {"x-request-id": f"req-{len(self.times)}", **act.headers}
         return web.Response(body=body, status=act.status, headers=headers)
+
+    async def _drip(self, request: web.Request, act: Act, body: bytes) -> web.StreamResponse:
+        response = web.StreamResponse(status=act.status, headers={"Content-Length": str(len(body))})
+        await response.prepare(request)
+        for byte in body:
+            await response.write(bytes([byte]))
+            await asyncio.sleep(act.drip_s)
+        return response
 
 
 def sent_sha256(body: Mapping[str, Any]) -> str:

@@ -12,8 +12,8 @@ from sgv_data import pipeline
 from sgv_data.errors import BalanceError, ManifestError, RunFolderError
 from sgv_data.manifest import Manifest
 from sgv_data.progress import Silent
-from sgv_data.records import StageReport
-from sgv_data.run_folder import RECORD, STARTED, RunFolder
+from sgv_data.records import FileStamp, StageReport
+from sgv_data.run_folder import AGAIN, RECORD, STARTED, RunFolder
 from sgv_data.stage import StageContext
 
 
@@ -34,6 +34,8 @@ class Counting:
     def run(self, manifest: Manifest, context: StageContext) -> StageReport:
         self.runs.append(context.stage)
         (context.folder / "paid.sqlite").write_text("replies")
+        if context.again:
+            (context.folder / AGAIN).write_text("{}")
         if self.stop:
             raise KeyboardInterrupt
         (context.folder / "out.txt").write_text(context.stage)
@@ -155,3 +157,61 @@ def test_a_new_version_of_a_stage_asks_for_redo(tmp_path: Path, counting: Counti
     counting.VERSION = 2
     with pytest.raises(RunFolderError, match="version was 1, is now 2"):
         run_all(tmp_path)
+
+
+def test_what_follows_an_input_made_anew_with_the_same_settings_is_refused(tmp_path: Path, counting: Counting) -> None:
+    run_all(tmp_path)
+    folder = RunFolder(tmp_path)
+    (tmp_path / "collect" / "out.txt").write_text("other replies came")
+    record = folder.record("collect")
+    assert record is not None
+    other = {**record.files, "out.txt": FileStamp(num_bytes=18, sha256="0" * 64)}
+    (tmp_path / "collect" / RECORD).write_text(record.model_copy(update={"files": other}).model_dump_json())
+    with pytest.raises(RunFolderError, match="its input collect was made anew"):
+        run_all(tmp_path)
+
+
+def run_collect(folder: Path, *again: str) -> pipeline.StageResult:
+    stage = pipeline.find_stage(manifest(), "collect")
+    return pipeline.run_stage(stage, manifest(), RunFolder(folder), Silent(), again=again)
+
+
+def test_a_finished_stage_is_opened_once_more_and_then_done_again(tmp_path: Path, counting: Counting) -> None:
+    run_all(tmp_path)
+    assert not run_collect(tmp_path, "refused").skipped
+    assert counting.runs.count("collect") == 2
+    assert run_collect(tmp_path).skipped
+    assert not (tmp_path / "collect" / AGAIN).exists()
+
+
+def test_what_was_stopped_while_open_again_goes_on(tmp_path: Path, counting: Counting) -> None:
+    run_all(tmp_path)
+    counting.stop = True
+    with pytest.raises(KeyboardInterrupt):
+        run_collect(tmp_path, "refused")
+    assert RunFolder(tmp_path).record("collect") is None
+    counting.stop = False
+    assert not run_collect(tmp_path).skipped
+    assert run_collect(tmp_path).skipped
+
+
+def test_a_crash_between_record_and_marker_leaves_the_stage_open(tmp_path: Path, counting: Counting) -> None:
+    run_all(tmp_path)
+    (tmp_path / "collect" / AGAIN).write_text("{}")
+    assert not run_collect(tmp_path).skipped
+    assert run_collect(tmp_path).skipped
+
+
+def test_opening_again_with_other_settings_is_refused(tmp_path: Path, counting: Counting) -> None:
+    run_all(tmp_path)
+    stage = pipeline.find_stage(manifest(seed=5), "collect")
+    with pytest.raises(RunFolderError, match="seed was 0, is now 5"):
+        pipeline.run_stage(stage, manifest(seed=5), RunFolder(tmp_path), Silent(), again=("refused",))
+    assert RunFolder(tmp_path).record("collect") is not None
+
+
+def test_a_redo_forgets_that_the_stage_was_open_again(tmp_path: Path, counting: Counting) -> None:
+    run_all(tmp_path)
+    (tmp_path / "collect" / AGAIN).write_text("{}")
+    run_all(tmp_path, redo="collect")
+    assert not (tmp_path / "collect" / AGAIN).exists()

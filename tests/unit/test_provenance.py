@@ -10,7 +10,7 @@ import pytest
 
 from sgv_data.errors import RunFolderError
 from sgv_data.provenance import Lineage, json_features, provenance_of, sampling_of, with_picture
-from sgv_data.records import CaptionRow, CaptionSet, ImageRow, Outcome, Verdict
+from sgv_data.records import CaptionRow, CaptionSet, ImageRow, Lane, Outcome, Verdict
 
 IMAGE = ImageRow(
     image_id="s/a", source="s", key="a", location="/home/me/a.png", license="CC0-1.0", text=None, num_bytes=5,
@@ -39,7 +39,7 @@ def test_a_caption_says_where_it_came_from() -> None:
     assert made["caption"] == {
         "sha256": "44", "producer": "teacher", "model": "m", "model_revision": "", "prompt_id": "p",
         "prompt_version": 1, "prompt_sha256": "22", "finish_reason": "stop", "sent_sha256": "33",
-        "prompt_tokens": 1, "completion_tokens": 2,
+        "prompt_tokens": 1, "completion_tokens": 2, "source_text_offered": False, "asked_again_for": "",
     }  # fmt: skip
     assert sampling == sampling_of(CAPTION.sampling)
     assert made["image"] == {
@@ -50,10 +50,16 @@ def test_a_caption_says_where_it_came_from() -> None:
     assert made["scores"]["cut_off_score"] == 0.5
 
 
+def test_it_says_that_words_were_offered_and_that_it_was_asked_for_again() -> None:
+    caption = record(replace(CAPTION, offered_text="Eiffel Tower", asked_again_for=Outcome.REFUSED))["caption"]
+    assert (caption["source_text_offered"], caption["asked_again_for"]) == (True, "refused")
+
+
 def test_what_differs_between_equal_runs_changes_nothing() -> None:
     later = replace(
-        CAPTION, request_id="other", attempts=1, latency_s=0.1, created_utc="2027-01-01T00:00:00Z", cost_usd=None
-    )
+        CAPTION, request_id="other", attempts=1, latency_s=0.1, created_utc="2027-01-01T00:00:00Z", cost_usd=None,
+        lane=Lane.BATCH,
+    )  # fmt: skip
     moved = replace(IMAGE, location="/elsewhere/a.png")
     assert record(later, moved) == record()
 

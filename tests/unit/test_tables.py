@@ -36,6 +36,24 @@ def test_rows_come_back_as_they_went_in(tmp_path: Path) -> None:
     assert list(read_table(tmp_path, "rows", Row)) == rows(10)
 
 
+def test_a_field_that_an_old_file_does_not_have_holds_its_default(tmp_path: Path) -> None:
+    @dataclass(frozen=True, slots=True)
+    class Longer:
+        name: str
+        colour: Colour | None = None
+        offered: bool = False
+
+    @dataclass(frozen=True, slots=True)
+    class Stricter:
+        name: str
+        added: int
+
+    write_table(tmp_path, "rows", Row, rows(3))
+    assert list(read_table(tmp_path, "rows", Longer)) == [Longer(row.name, row.colour) for row in rows(3)]
+    with pytest.raises(RunFolderError, match="another version"):
+        list(read_table(tmp_path, "rows", Stricter))
+
+
 def test_a_table_of_no_rows_is_a_table(tmp_path: Path) -> None:
     assert write_table(tmp_path, "rows", Row, []) == 0
     assert list(read_table(tmp_path, "rows", Row)) == []

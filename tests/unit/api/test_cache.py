@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from sgv_data.api.keys import SentImage
 from sgv_data.api.prices import TokenPrice
 from sgv_data.api.reply import parse_reply
 from sgv_data.errors import DiskError, RunFolderError
-from sgv_data.records import FailureClass
+from sgv_data.records import FailureClass, Lane
 from tests.servers.fault_server import answer
 
 
@@ -150,16 +152,16 @@ def test_a_damaged_page_is_an_error_of_ours(path: Path) -> None:
 def test_a_full_disk_is_told_and_what_was_acknowledged_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sgv_data.api.cache as module
 
-    connect = module._connect
+    connect = module.connect
 
     def small(where: Path) -> sqlite3.Connection:
         connection = connect(where)
         connection.execute("PRAGMA max_page_count = 40")
         return connection
 
-    monkeypatch.setattr(module, "_connect", small)
+    monkeypatch.setattr(module, "connect", small)
     num_stored = 0
-    with ReplyCache(path) as cache:
+    with ReplyCache(path, patience_s=0) as cache:
         while num_stored < 10_000:
             try:
                 put(cache, f"key-{num_stored}", answer(f"{num_stored} " * 300))
@@ -198,3 +200,147 @@ def test_closing_writes_what_is_still_queued(path: Path) -> None:
             cache.put(reply, parse_reply(body))
     with ReplyCache(path) as cache:
         assert sum(1 for _ in cache.iterate()) == 500
+
+
+def test_the_newest_answer_in_order_counts_before_newer_ones_that_are_not(path: Path) -> None:
+    bodies = [answer("whole"), answer("cut", "length"), answer(None, "stop", "no")]
+    with ReplyCache(path) as cache:
+        for body in bodies:
+            put(cache, "k", body)
+            put(cache, "never whole", bodies[1])
+        found, other = cache.get("k"), cache.get("never whole")
+        assert found is not None and other is not None  # noqa: PT018
+        assert (found[1].text, other[1].text) == ("whole", "cut")
+        assert [reply.body for reply, _ in cache.attempts("k")] == bodies
+        assert cache.get_many(["k", "never whole", "missing"]) == {"k": found, "never whole": other}
+
+
+def test_money_is_counted_for_the_run_that_spent_it(path: Path) -> None:
+    with ReplyCache(path, "one", "first") as one, ReplyCache(path, "two", "second") as two:
+        put(one, "k", answer("x"), 0.5)
+        two.open_request("in the air", 0.25, "2026-01-01T00:00:00Z").result(5)
+        assert (one.spent_usd(None), two.spent_usd(None)) == (0.5, 0.25)
+        found = two.get("k")
+        assert found is not None
+        assert (one.is_own(found[0]), two.is_own(found[0])) == (True, False)
+    with ReplyCache(path, "one") as again:
+        assert again.spent_usd(None) == 0.5
+
+
+def test_failures_of_two_sessions_do_not_replace_each_other(path: Path) -> None:
+    failure = StoredFailure("subject", FailureClass.BLOCKED, "why", 1, "2026-01-01T00:00:00Z")
+    with ReplyCache(path) as cache:
+        for session in ("first", "second"):
+            cache.put_failure(session, replace(failure, detail=session)).result(5)
+        assert cache.failures("first", ["subject"])["subject"].detail == "first"
+
+
+def test_what_belongs_together_is_written_together(path: Path) -> None:
+    reply = StoredReply("k", answer("x"), "fake", None, 1, 0.1, "2026-01-01T00:00:00Z", None, Lane.BATCH)
+    with ReplyCache(path) as cache:
+        failed = cache.put(reply, parse_reply(reply.body), also=[("INSERT INTO no_such_table VALUES (1)", ())])
+        with pytest.raises(RunFolderError):
+            failed.result(5)
+        assert cache.get("k") is None
+        also = [("UPDATE replies SET attempts = 7 WHERE request_key = ?", ("k",))]
+        cache.put(reply, parse_reply(reply.body), also=also).result(5)
+        found = cache.get("k")
+        assert found is not None
+        assert (found[0].attempts, found[0].lane) == (7, Lane.BATCH)
+
+
+def test_a_write_that_cannot_be_does_not_take_its_neighbours_along(path: Path) -> None:
+    with ReplyCache(path) as cache:
+        # Held up, so that all of them wait for the same commit.
+        with sqlite3.connect(path, isolation_level=None) as other:
+            other.execute("BEGIN IMMEDIATE")
+            first = cache.put_sent("0" * 64, "r", SentImage("f" * 64, "image/jpeg", 3, 4, 5))
+            time.sleep(0.05)
+            bad = cache.submit([("INSERT INTO no_such_table VALUES (1)", ())])
+            good = cache.put_sent("1" * 64, "r", SentImage("f" * 64, "image/jpeg", 3, 4, 5))
+            other.execute("ROLLBACK")
+        first.result(5)
+        good.result(5)
+        with pytest.raises(RunFolderError):
+            bad.result(5)
+        assert set(cache.sent("r", ["0" * 64, "1" * 64])) == {"0" * 64, "1" * 64}
+
+
+def test_what_finds_no_room_is_kept_and_written_when_there_is_some(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sgv_data.api.cache as module
+
+    connect, connections = module.connect, []
+
+    def small(where: Path) -> sqlite3.Connection:
+        connections.append(connect(where))
+        connections[-1].execute("PRAGMA max_page_count = 60")
+        return connections[-1]
+
+    monkeypatch.setattr(module, "connect", small)
+    body = answer("word " * 2000 + str(list(range(2000))))
+    with ReplyCache(path, patience_s=30) as cache:
+        reserve = path.with_name("replies.sqlite-reserve")
+        assert reserve.exists()
+        waiting = [
+            cache.put(StoredReply(f"{n}", body, "m", None, 1, 0.1, "2026", 0.5), parse_reply(body)) for n in range(100)
+        ]
+        deadline = time.monotonic() + 5
+        while reserve.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not reserve.exists()
+        assert not waiting[-1].done()
+        for connection in connections:
+            connection.execute("PRAGMA max_page_count = 100000")
+        for write in waiting:
+            write.result(5)
+        assert cache.spent_usd(None) == 50
+
+
+def test_a_log_without_its_file_is_not_thrown_away(path: Path) -> None:
+    log = path.with_name("replies.sqlite-wal")
+    log.write_bytes(b"paid replies")
+    for main in (None, b""):
+        if main is not None:
+            path.write_bytes(main)
+        with pytest.raises(RunFolderError, match="sgv cache recover"):
+            ReplyCache(path)
+        assert log.read_bytes() == b"paid replies"
+
+
+def test_another_programs_database_is_left_as_it_is(path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE mine (x)")
+    before = path.read_bytes()
+    with pytest.raises(RunFolderError, match="no reply cache"):
+        ReplyCache(path)
+    assert path.read_bytes() == before
+
+
+def test_replies_of_an_older_parser_are_judged_once_and_the_verdict_is_kept(path: Path) -> None:
+    with ReplyCache(path) as cache:
+        for number in range(7):
+            put(cache, f"{number}", answer("x"))
+    with sqlite3.connect(path) as old:
+        old.execute("UPDATE replies SET parser = parser + CASE WHEN id % 2 THEN 1 ELSE -1 END, finished = 0")
+    with ReplyCache(path) as cache:
+        assert [cache.rejudge(4), cache.rejudge(4), cache.rejudge(4)] == [4, 3, 0]
+        assert cache.query("SELECT count(*) FROM replies WHERE finished AND outcome = 'ok'") == [(7,)]
+
+
+def test_writes_of_several_processes_to_one_file_all_arrive(path: Path) -> None:
+    def work(run: str) -> None:
+        with ReplyCache(path, run) as cache:
+            for number in range(40):
+                put(cache, f"{run}-{number}", answer("x"))
+
+    threads = [threading.Thread(target=work, args=(run,)) for run in ("one", "two", "three")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with ReplyCache(path, "one") as cache:
+        assert cache.query("SELECT run, count(*) FROM replies GROUP BY run ORDER BY run") == [
+            ("one", 40), ("three", 40), ("two", 40),
+        ]  # fmt: skip

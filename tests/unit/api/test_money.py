@@ -25,6 +25,27 @@ def test_a_listed_model_has_a_dated_price() -> None:
     assert price.cost_usd(825, 200) == pytest.approx(0.0040625)
 
 
+def test_the_lane_decides_the_price() -> None:
+    teacher = Teacher(model="gpt-5.4-mini", lane="batch")
+    batch, live, flex = price_of(teacher), price_of(teacher, "live"), price_of(teacher, "flex")
+    assert batch == flex == TokenPrice(0.375, 2.25, "2026-11-22")
+    assert live == TokenPrice(0.75, 4.5, "2026-11-22")
+
+
+def test_a_lane_without_a_listed_price_has_none() -> None:
+    assert price_of(Teacher(model="gpt-4-turbo", lane="batch")) is None
+    assert price_of(Teacher(model="gpt-4o"), "flex") is None
+
+
+def test_the_manifests_price_holds_in_every_lane() -> None:
+    teacher = Teacher.model_validate({"model": "gpt-4o", "lane": "batch", "price": {"input_usd": 1, "output_usd": 2}})
+    assert price_of(teacher) == price_of(teacher, "live") == TokenPrice(1.0, 2.0)
+
+
+def test_a_price_called_unknown_is_not_looked_up() -> None:
+    assert price_of(Teacher(model="gpt-4o", price="unknown")) is None
+
+
 @pytest.mark.parametrize("model", ["gpt-5-pro", "pixel-reader", "gpt-4o-2024"])
 def test_an_unlisted_model_has_no_price(model: str) -> None:
     assert price_of(Teacher(model=model)) is None

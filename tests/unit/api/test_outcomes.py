@@ -5,7 +5,6 @@ import json
 import pytest
 
 from sgv_data.api.client import status_fault
-from sgv_data.api.health import FAILURES_IN_A_ROW, PATIENCE_S, SAME_CONFIG_FAULTS, Health
 from sgv_data.api.outcomes import NO_CREDIT, EndRow, Fault, FaultKind, Retry, Stop, Wait, classify
 from sgv_data.records import FailureClass
 
@@ -52,6 +51,36 @@ def test_a_request_turned_down_names_its_failure(code: str, failure: FailureClas
     assert decision.failure is failure
 
 
+def test_a_true_status_inside_an_answer_with_200_counts() -> None:
+    body = json.dumps({"error": {"message": "busy", "code": 429}}).encode()
+    assert isinstance(classify(status_fault(200, {}, body)), Wait)
+
+
+def test_an_error_of_unknown_kind_inside_an_answer_with_200_is_tried_again() -> None:
+    decision = classify(status_fault(200, {}, b'{"error": {"message": "upstream"}}'))
+    assert isinstance(decision, Retry)
+    assert decision.failure is FailureClass.BAD_REPLY
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_slow_down_is_told_apart_from_other_waiting(status: int) -> None:
+    decision = classify(fault(status, "slow_down", "rate_limit_error", Retry_After="3"))
+    if status == 429:
+        assert decision == Wait(3.0, decision.detail, slow_down=True)
+    else:
+        assert isinstance(decision, Retry)
+        assert decision.min_wait_s == 3.0
+
+
+def test_only_what_time_or_money_can_mend_is_looked_at_again() -> None:
+    stops = {name: classify(found) for name, found in {
+        "credit": fault(429, "insufficient_quota"), "payment": fault(402), "key": fault(401), "model": fault(404),
+    }.items()}  # fmt: skip
+    assert {name: isinstance(stop, Stop) and stop.comes_back for name, stop in stops.items()} == {
+        "credit": True, "payment": True, "key": False, "model": False,
+    }  # fmt: skip
+
+
 def test_the_message_decides_nothing() -> None:
     body = json.dumps({"error": {"message": "insufficient_quota invalid_api_key", "code": "rate_limit_exceeded"}})
     assert isinstance(classify(status_fault(429, {}, body.encode())), Wait)
@@ -88,61 +117,3 @@ def test_broken_connections_are_tried_again(kind: FaultKind, failure: FailureCla
     decision = classify(found)
     assert isinstance(decision, Retry)
     assert (decision.failure, found.may_be_billed) == (failure, billed)
-
-
-# --- what several faults tell ---
-
-UNREACHABLE = Fault(FaultKind.UNREACHABLE, "refused")
-
-
-def test_nobody_there_before_the_first_answer_stops() -> None:
-    assert Health[str]("there").gave_up(UNREACHABLE, "row") is not None
-
-
-def test_failures_are_held_back_until_something_is_answered() -> None:
-    health = Health[str]("there")
-    health.answered()
-    assert health.gave_up(fault(500), "a") is None
-    assert health.gave_up(UNREACHABLE, "b") is None
-    assert health.answered() == ["a", "b"]
-    assert health.release() == []
-
-
-def test_failures_in_a_row_stop_and_an_answer_in_between_does_not() -> None:
-    health = Health[int]("there")
-    for _ in range(3):
-        assert all(health.gave_up(fault(500), row) is None for row in range(FAILURES_IN_A_ROW - 1))
-        health.answered()
-    stops = [health.gave_up(fault(500), row) for row in range(FAILURES_IN_A_ROW)]
-    assert [stop is not None for stop in stops] == [False] * (FAILURES_IN_A_ROW - 1) + [True]
-
-
-def test_the_same_configuration_fault_again_and_again_stops() -> None:
-    health = Health[str]("there")
-    found = fault(400, "unsupported_value")
-    decision = classify(found)
-    assert isinstance(decision, EndRow)
-    stops = [health.refused(found, decision) for _ in range(SAME_CONFIG_FAULTS)]
-    assert [stop is not None for stop in stops] == [False] * (SAME_CONFIG_FAULTS - 1) + [True]
-
-
-def test_refused_pictures_never_stop_the_run() -> None:
-    health = Health[str]("there")
-    found = fault(400, "image_too_small")
-    decision = classify(found)
-    assert isinstance(decision, EndRow)
-    assert all(health.refused(found, decision) is None for _ in range(100))
-
-
-def test_nothing_but_too_many_requests_for_too_long_stops() -> None:
-    now = [0.0]
-    health = Health[str]("there", clock=lambda: now[0])
-    assert health.waits(Wait(10.0, "")) is None
-    now[0] = PATIENCE_S + 1
-    assert health.waits(Wait(10.0, "")) is not None
-    health.answered()
-    assert health.waits(Wait(10.0, "")) is None
-
-
-def test_being_asked_to_wait_for_hours_stops() -> None:
-    assert Health[str]("there").waits(Wait(7200.0, "")) is not None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -7,10 +8,14 @@ from typing import Any
 
 import pytest
 
-from sgv_data.collect.questions import Questions
+from sgv_data.api.keys import SentImage
+from sgv_data.api.prices import price_of
+from sgv_data.collect.questions import Change, Questions
 from sgv_data.collect.run import identity
 from sgv_data.errors import ManifestError
 from sgv_data.manifest import Manifest
+from sgv_data.offer import OFFER_TEXT
+from sgv_data.prompts import load_prompt
 from tests.servers.collect_run import draw, index_row
 
 
@@ -48,9 +53,6 @@ def test_an_unknown_prompt_is_told(tmp_path: Path) -> None:
 
 
 def test_the_worst_case_covers_the_request_itself(tmp_path: Path, rows: list[Any]) -> None:
-    from sgv_data.api.keys import SentImage
-    from sgv_data.api.prices import price_of
-
     made = manifest(tmp_path, ["one", "three"])
     questions, price = Questions(made), price_of(made.teacher)
     assert price is not None
@@ -89,3 +91,86 @@ def manifest_without_writing(folder: Path) -> dict[str, Any]:
 ])  # fmt: skip
 def test_what_does_not_is_not(tmp_path: Path, change: dict[str, Any]) -> None:
     assert identity(manifest(tmp_path, "one"), "collect") == identity(manifest(tmp_path, "one", **change), "collect")
+
+
+# --- words of the source ---
+
+IMAGE = SentImage("0" * 64, "image/png", 1024, 768, 3)
+
+
+def offering(folder: Path, **source: Any) -> Manifest:
+    made = manifest(folder, "one").model_dump(mode="json")
+    made["images"][0] |= {"offer_text": True, **source}
+    return Manifest.model_validate(made)
+
+
+def sent_text(questions: Questions, row: Any) -> str:
+    return str(json.loads(questions.request(row, IMAGE, b"x").body)["messages"][0]["content"][0]["text"])
+
+
+def test_the_pictures_own_words_are_sent_where_the_manifest_says_so(tmp_path: Path, rows: list[Any]) -> None:
+    row = replace(rows[0], text='Eiffel "Tower"\nParis')
+    questions = Questions(offering(tmp_path))
+    assert sent_text(questions, row) == f"Ask one.\n\n{OFFER_TEXT}\n\n\"Eiffel 'Tower' Paris\""
+    assert questions.for_row(row).offered_text == "Eiffel 'Tower' Paris"
+    assert sent_text(Questions(manifest(tmp_path, "one")), row) == "Ask one."
+
+
+def test_other_words_are_another_request(tmp_path: Path, rows: list[Any]) -> None:
+    questions = Questions(offering(tmp_path))
+    keys = {questions.key(replace(rows[0], text=text), IMAGE) for text in (None, "Louvre", "Eiffel Tower")}
+    assert len(keys) == 3
+    assert questions.key(rows[0], IMAGE) == Questions(manifest(tmp_path, "one")).key(rows[0], IMAGE)
+
+
+def test_a_picture_without_words_gets_the_plain_prompt(tmp_path: Path, rows: list[Any]) -> None:
+    question = Questions(offering(tmp_path)).for_row(replace(rows[0], text=" \n "))
+    assert question.offered_text is None
+
+
+def test_the_worst_case_covers_any_words(tmp_path: Path, rows: list[Any]) -> None:
+    made = offering(tmp_path)
+    questions, price = Questions(made), price_of(made.teacher)
+    assert price is not None
+    request = questions.request(replace(rows[0], text="\U0001f5fc" * 5_000 + "x"), IMAGE, b"x")
+    asked_usd = price.cost_usd(request.most_prompt_tokens, request.most_completion_tokens)
+    assert asked_usd <= questions.worst_usd("numbers", 1024, 768, price)
+
+
+def test_offering_words_is_in_the_identity_and_not_offering_changes_nothing(tmp_path: Path) -> None:
+    plain = identity(manifest(tmp_path, "one"), "collect")
+    assert identity(offering(tmp_path), "collect") != plain
+    assert identity(offering(tmp_path, offer_text=False), "collect") == plain
+
+
+# --- later rounds ---
+
+
+def test_a_repeated_request_is_the_same_but_for_its_key(tmp_path: Path, rows: list[Any]) -> None:
+    made = manifest(tmp_path, ["one", "two"])
+    first = Questions(made)
+    later = [Questions(made, Change(made.teacher, None, sample)) for sample in (0, 1)]
+    requests = [each.request(rows[0], IMAGE, b"x") for each in (first, *later)]
+    assert len({request.body for request in requests}) == 1
+    assert len({request.key for request in requests}) == 3
+
+
+def test_another_request_has_the_key_of_whoever_asks_it_first(tmp_path: Path, rows: list[Any]) -> None:
+    """So that an answer in a shared cache is found."""
+    made, other = manifest(tmp_path, "one"), manifest(tmp_path, "two")
+    changed = Change(made.teacher, load_prompt("two", (tmp_path,)), 0)
+    assert Questions(made, changed).key(rows[0], IMAGE) == Questions(other).key(rows[0], IMAGE)
+
+
+def test_a_round_whose_prompt_some_pictures_had_already_repeats_only_for_them(tmp_path: Path, rows: list[Any]) -> None:
+    made = manifest(tmp_path, ["one", "two"])
+    later = Questions(made, Change(made.teacher, load_prompt("two", (tmp_path,)), 0))
+    first = Questions(made)
+    samples = {(first.for_row(row).prompt.prompt_id, later.for_row(row).sample) for row in rows}
+    assert samples == {("one", 0), ("two", 1)}
+
+
+@pytest.mark.parametrize("change", [{"refused": {"prompt": "two"}}, {"failed": {"model": "m"}}])
+def test_the_ladder_is_not_in_the_identity(tmp_path: Path, change: dict[str, Any]) -> None:
+    plain = identity(manifest(tmp_path, "one"), "collect")
+    assert identity(manifest(tmp_path, "one", retry=change), "collect") == plain

@@ -67,3 +67,9 @@ def test_scenes_depend_on_seed_and_number(manifest: Manifest) -> None:
     assert source.identity() != open_source(manifest.images[1], 6).identity()
     with pytest.raises(InputError, match="there are 3"):
         source.read("3")
+
+
+def test_scenes_lie_in_no_file(tmp_path: Path) -> None:
+    spec = {"name": "s", "kind": "scenes", "count": 3}
+    made = Manifest.model_validate({"name": "t", "images": [spec], "teacher": {"model": "m"}})
+    assert PictureReader(made).part("s", "1") is None

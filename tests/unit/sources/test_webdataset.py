@@ -160,3 +160,18 @@ def test_identity_is_of_names_and_sizes(tmp_path: Path) -> None:
     assert before == WebDataset(str(tmp_path / "two")).identity()
     write_tar(tmp_path / "two" / "1.tar", SAMPLES)
     assert before != WebDataset(str(tmp_path / "two")).identity()
+
+
+def test_a_part_names_the_bytes_that_reading_gives(tmp_path: Path) -> None:
+    source = WebDataset(str(write_tar(tmp_path / "x#1.tar", SAMPLES)))
+    for entry in source.entries():
+        part = source.part(entry.location)
+        assert Path(part.path).read_bytes()[part.offset_bytes :][: part.num_bytes] == source.read(entry.location)
+
+
+def test_the_samples_of_the_single_tars_are_all_entries(tmp_path: Path) -> None:
+    for name in ("one/0.tar", "two/0.tar"):
+        write_tar(tmp_path / name, SAMPLES)
+    source = WebDataset(str(tmp_path))
+    assert [entry for tar in source.tars() for entry in source.samples(tar)] == entries(tmp_path)
+    assert source.num_bytes("one/0.tar") == (tmp_path / "one" / "0.tar").stat().st_size

@@ -1,6 +1,6 @@
 """How much of a caption is refusal. The wordings, in some thirty languages, stand in `refusals.txt`; they are matched
 at the start of a caption or of a sentence, never inside one, so that a sign that says SORRY and a detail that cannot be
-made out are no refusals.
+made out are no refusals. All is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ import re
 from functools import cache
 from pathlib import Path
 
+from sgv_data.words import split_words, visible
+
 _LISTS = {
     "<cannot>": r"(?:can(?:no|')t|can not|could(?: not|n't)|(?:am|'m|are|'re|was) (?:un|not )able to|won't|will not"
     r"|(?:am|'m) not (?:in a position|comfortable|allowed|permitted|programmed|designed|equipped|capable)"
     r"|(?:don't|do not) (?:have|feel comfortable|see (?:an|any|the) (?:image|picture|photo))"
-    r"|(?:must|have to|need to|will have to) (?:decline|refuse)|decline to|refuse to|(?:would|'d) rather not)",
+    r"|(?:must|have to|need to|will have to) (?:respectfully |politely |therefore )?(?:decline|refuse)"
+    r"|(?:decline|refuse) to|(?:would|'d) (?:rather|prefer) not)",
     "<picture>": r"(?:image|picture|photo(?:graph)?|file|attachment)",
     "<handle>": r"(?:process|view|see|describe|analy[sz]e|provide|access|load|open|assist|help|identify|generate|create"
     r"|fulfill?|comply|display|caption|continue|answer|complete|recogni[sz]e|interpret|share|discuss)",
@@ -23,7 +26,9 @@ _TEXT_IN_PICTURE = re.compile(
     r"[^.!?\n]{0,120}\b(?:reads|says|(?:is|are|was|were) (?:written|printed|painted|lettered|engraved|sprayed)"
     r"|in (?:\w{2,12} ){0,2}(?:letters|lettering|capitals|writing)\b)"
 )
-_SHORT_APOLOGY = re.compile(r"(?:so |very )?sorry\b|(?:entschuldigung|perd[oó]n|maaf|sorry|undskyld|lamento|pardon)\b")
+_SHORT_APOLOGY = re.compile(
+    r"(?:(?:so |very )?sorry|entschuldigung|perd[oó]n|maaf|undskyld|lamento|pardon)\s{0,3}(?:[,.!:;…–-]|$|about|for)"
+)
 # What makes a sentence behind the first one a refusal and not a hedge.
 _CLEAR = re.compile(
     r"sorry|apolog|\bas an? (?:ai|artificial|language|large)"
@@ -38,13 +43,25 @@ _HINTS = (
 _QUOTED = re.compile(r'"[^"\n]{0,400}"|“[^”\n]{0,400}”|«[^»\n]{0,400}»|„[^“”\n]{0,400}[“”]')
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _LEAD = re.compile(
-    r"[\s*_#>`~\-–—•]{0,40}(?:(?:caption|description|answer|assistant|response|output|ai|note)\s?:\s{0,9})?[\s*_]{0,9}"
+    r"[\s*_#>`~\-–—•\[({]{0,40}(?:<\w{1,6}>\s{0,3})?(?:\"?(?:caption|description|answer|assistant|response|output|ai|note|error|message|text)\"?\s?:\s{0,9})?[\s*_\"]{0,9}"
 )
 _GREETING = re.compile(r"(?:oh|hmm|well|hello|hi|hey|thank(?:s| you)[^.!,\n]{0,60}|no|sure|okay)[,.!]\s{1,3}")
 _PAIRS = {'"': '"', "“": "”", "«": "»", "'": "'", "(": ")", "[": "]", "„": "“", "「": "」"}
 
 _HEAD_CHARS = 400
 _SHORT_WORDS = 30
+# An answer of so few words that holds a refusal is one; a longer text that holds one is for the filter to judge.
+_FEW_WORDS = 60
+_FEW_CHARS = 500
+
+
+def is_refusal(text: str) -> bool:
+    """Whether an answer as a whole is a refusal: it opens with one, or it is short and mostly one."""
+    shown = visible(text[: _FEW_CHARS + 1])
+    num_words = split_words(shown).count if len(shown) <= _FEW_CHARS else _FEW_WORDS + 1
+    if opens_with_refusal(shown, num_words):
+        return True
+    return num_words <= _FEW_WORDS and refusal_share(shown, num_words) >= 0.5
 
 
 def refusal_share(shown: str, num_words: int) -> float:
@@ -66,7 +83,8 @@ def opens_with_refusal(shown: str, num_words: int) -> bool:
     greeting = _GREETING.match(head, position)
     if _refusal().match(head, position) or (greeting and _refusal().match(head, greeting.end())):
         return not _TEXT_IN_PICTURE.match(head, position)
-    return num_words <= _SHORT_WORDS and _SHORT_APOLOGY.match(head, position) is not None
+    apologises = num_words <= _SHORT_WORDS and _SHORT_APOLOGY.match(head, position) is not None
+    return apologises and not _TEXT_IN_PICTURE.match(head, position)
 
 
 @cache

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgv_data.index.quotas import Role, choose, draw, wanted
 from sgv_data.manifest import FolderSource, Quota
+from sgv_data.quotas import Role, choose, draw, wanted
 
 
 def source(teacher: Quota, expand: Quota, apart: bool = False) -> FolderSource:
