@@ -320,8 +320,8 @@ class CaptionerModel(Section):
     """The captioner: what it starts from and how it is fine-tuned."""
 
     base_model: str = Field(
-        description="a model folder, a Hub name, run:NAME (what another run trained), sgv:base, or tiny: built here from "
-        "scratch"
+        description="a model folder, a Hub name, run:NAME (what another run trained), sgv:base, or tiny: built here "
+        "from scratch"
     )
     revision: str | None = Field(default=None, description="commit on the Hub; null: the newest")
     prompt: str = Field(default="captioner", description="the prompt it is trained on and asked with")
@@ -337,7 +337,7 @@ class CaptionerModel(Section):
     )
     gradient_checkpointing: bool = Field(default=False, description="less memory for a third more time")
     deepspeed: str | None = Field(default=None, description="a DeepSpeed configuration file; relative to the manifest")
-    fsdp: str | None = Field(default=None, description="an accelerate FSDP configuration file; relative to the manifest")
+    fsdp: str | None = Field(default=None, description="an FSDP configuration file of accelerate; relative likewise")
     lora_max_difference: float = Field(
         default=0.05, gt=0, description="largest difference in log probability that merging the adapters may make"
     )

@@ -91,7 +91,7 @@ def _marks_of(outcome: Outcome, failure: FailureClass | None, text: str) -> tupl
             return ((_Kind.FAILED, failure.value if failure else "failed"),)
         case Outcome.TRUNCATED:
             return ((_Kind.TRUNCATED, ""), *_same_words(text))
-        case Outcome.OK:
+        case _:
             return _same_words(text)
 
 
