@@ -144,19 +144,25 @@ class Queue:
             AlarmRaised, ProviderError: the first of what the batches gave reason for; all were looked at before.
         """
         problems: list[SgvError] = []
-        for batch in list(self.open):
+        looked_at: list[tuple[Batch, RemoteBatch]] = []
+        for place, batch in enumerate(self.open):
             assert batch.batch_id is not None
             remote = await self._ask_about(batch, batch.batch_id)
-            looked_at = await self._note(batch, remote)
-            self.open[self.open.index(batch)] = looked_at
+            self.open[place] = await self._note(batch, remote)
+            looked_at.append((self.open[place], remote))
+        for batch, remote in looked_at:
             if remote.is_over:
                 try:
-                    await self._close(looked_at, remote)
+                    await self._close(batch, remote)
                 except (AlarmRaised, ProviderError) as exc:
                     problems.append(exc)
-                self.open.remove(looked_at)
+                self.open.remove(batch)
                 self._spent()
         self.tick()
+        try:
+            self._learn_room(looked_at)
+        except ProviderError as exc:
+            problems.append(exc)
         if problems:
             raise problems[0]
 
@@ -197,40 +203,55 @@ class Queue:
     async def _turned_down(self, batch: Batch, remote: RemoteBatch) -> None:
         """The provider did not take the file at all: nothing of it was billed."""
         codes = {problem.code for problem in remote.problems}
-        reasons = [
-            printable(redact(problem.message or problem.code or "no reason"), _PROBLEM_CHARS)
-            for problem in remote.problems[:_MOST_PROBLEMS]
-        ]
-        why = "; ".join(reasons) or "it gave no reason"
+        more, why = _reasons(remote)
         ledger = self._desk.ledger
         tries = 1 + max(ledger.tries(ledger.waiting_in(batch)).values(), default=0)
         passes = bool(codes) and codes <= SERVERS_OWN and tries < self._desk.attempts
         await stored(ledger.end(batch, BatchState.ENDED, RowState.FAULTED if passes else RowState.UNDONE, problem=why))
         if QUEUE_FULL in codes:
-            self._learn_room(batch, why)
             return
         if passes:
             self._progress.say(f"collect: batch {batch.batch_id} failed at the provider ({why}); it is sent again")
             return
-        more = len(remote.problems) - len(reasons)
         raise ProviderError(
             f"the provider turned down a batch of {batch.num_requests:,} requests before working on it: "
             + why.rstrip(".") + (f"; and {more:,} more problems" if more else "")
             + ". Nothing of it was billed; its pictures are sent anew by the next command"
         )
 
-    def _learn_room(self, batch: Batch, why: str) -> None:
-        others = self.enqueued_tokens - batch.prompt_tokens
-        if not others:
+    def _learn_room(self, looked_at: Sequence[tuple[Batch, RemoteBatch]]) -> None:
+        """From batches that the provider's queue did not take: what it took at the same time is what fits."""
+        refused = [(batch, remote) for batch, remote in looked_at if _is_queue_full(remote)]
+        if not refused:
+            return
+        largest = max(batch.prompt_tokens for batch, _ in refused)
+        taken = sum(batch.prompt_tokens for batch, remote in looked_at if not _is_queue_full(remote))
+        if len(looked_at) == 1:
+            _, why = _reasons(refused[0][1])
             raise ProviderError(
-                f"the provider does not take as many as {batch.prompt_tokens:,} prompt tokens in its queue "
-                f"({why.rstrip('.')}). Set teacher.batch.max_enqueued_tokens to what your account may have waiting"
+                f"the provider does not take as many as {largest:,} prompt tokens in its queue ({why.rstrip('.')}). "
+                "Set teacher.batch.max_enqueued_tokens to what your account may have waiting"
             )
-        self._most_tokens = others if self._most_tokens is None else min(self._most_tokens, others)
+        # Where none was taken, others fill the queue: then one batch at a time is tried.
+        room = taken or largest
+        self._most_tokens = room if self._most_tokens is None else min(self._most_tokens, room)
         self._progress.say(
             f"collect: the provider's queue is full; from now on at most {self._most_tokens:,} prompt tokens wait in "
             "it (set teacher.batch.max_enqueued_tokens to know that beforehand)"
         )
+
+
+def _is_queue_full(remote: RemoteBatch) -> bool:
+    return remote.status == "failed" and any(problem.code == QUEUE_FULL for problem in remote.problems)
+
+
+def _reasons(remote: RemoteBatch) -> tuple[int, str]:
+    """How many of the provider's reasons for turning a file down are left out, and the first few as one line."""
+    reasons = [
+        printable(redact(problem.message or problem.code or "no reason"), _PROBLEM_CHARS)
+        for problem in remote.problems[:_MOST_PROBLEMS]
+    ]
+    return len(remote.problems) - len(reasons), "; ".join(reasons) or "it gave no reason"
 
 
 def still_waiting(batches: Sequence[Batch], rest: str = "") -> StillWaiting:

@@ -374,6 +374,23 @@ def test_a_full_queue_at_the_provider_is_waited_for(tmp_path: Path, server: Batc
     assert set(server.worked.values()) == {1}
 
 
+def test_room_is_learned_from_what_was_taken_at_the_same_time(tmp_path: Path, server: BatchServer) -> None:
+    """Seen together the next day: some batches are finished, the rest was turned down."""
+    rows = make_index(tmp_path, 20)
+    server.max_enqueued_requests = 9
+    manifest = batch_manifest(tmp_path, server.base_url, {"max_requests": 3, "wait": False})
+    for _ in range(12):
+        try:
+            one_round(manifest, tmp_path)
+        except StillWaiting:
+            server.most_enqueued = 0
+            continue
+        break
+    assert captions(manifest, tmp_path, rows) == wanted(rows)
+    assert set(server.worked.values()) == {1}
+    assert len(server.batches) <= 12
+
+
 def test_a_queue_too_small_for_one_file_stops_with_the_remedy(tmp_path: Path, server: BatchServer) -> None:
     make_index(tmp_path, 5)
     server.max_enqueued_requests = 4
