@@ -32,8 +32,11 @@ from sgv_data.captioner.load import Captioner, choose_device, choose_dtype, find
 from sgv_data.captioner.picture import picture_opener
 from sgv_data.captioner.quiet import quiet_libraries
 from sgv_data.captioner.render import Renderer
+from sgv_data.captioner.setting import Setting
 from sgv_data.expand.decoding import DecodingPool
 from sgv_data.expand.describe import Describer
+from sgv_data.expand.gauge import Gauge
+from sgv_data.expand.ladder import Ladder
 from sgv_data.expand.rows import Writer
 from sgv_data.expand.units import UnitStore, cut_units
 from sgv_data.manifest import Manifest
@@ -75,7 +78,7 @@ class Bench:
 
         self.folder, self.rows = folder, rows
         self.manifest = Manifest.model_validate({
-            "name": "speed", "teacher": {"model": "none"},
+            "name": "speed", "teacher": {"model": "nobody"},
             "images": [{"kind": "folder", "name": "cuts", "path": str(folder / "pictures")}],
         })  # fmt: skip
         self.captioner: Captioner = load_captioner(
@@ -94,13 +97,16 @@ class Bench:
         from sgv_data.expand.transformers_engine import TransformersEngine
 
         shutil.rmtree(self.folder / "units", ignore_errors=True)
-        engine = TransformersEngine(self.captioner, self.renderer, NEW_TOKENS, batch_size)
+        expand = self.manifest.expand
         opener = picture_opener(self.manifest, self.captioner.processor.image_processor)
-        writer = Writer("base", "none", load_prompt("captioner"), "{}", "speed")
+        writer = Writer("base", "none", load_prompt("captioner"), (("engine", "transformers"),), 0, "speed")
         store = UnitStore(self.folder / "units")
         started = time.monotonic()
         with DecodingPool(opener, 1, 4 * batch_size) as pool:
-            Describer(engine, pool, store, writer, Silent()).describe(cut_units(rows, 256, "speed"))
+            engine = TransformersEngine(self.captioner, self.renderer, batch_size)
+            gauge = Gauge(Silent(), len(rows), 1)
+            describer = Describer(engine, pool, writer, Ladder(expand), Setting(NEW_TOKENS), gauge)
+            describer.describe(cut_units(rows, 256, "speed"), store.write)
         return len(rows) / (time.monotonic() - started)
 
     def bare(self, rows: Sequence[ImageRow], batch_size: int) -> float:

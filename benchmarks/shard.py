@@ -1,11 +1,11 @@
 """How fast shards are written and verified, beside `tar`, `webdataset.ShardWriter` and `sha256sum` on the same files.
 
-    python benchmarks/shard.py [--samples 4000] [--folder DIR]
+    python benchmarks/shard.py [--samples 4000] [--rounds 3] [--folder DIR]
 
 Every way of writing starts from the same files on disk and ends with an fsync of what it wrote. `tar` and ShardWriter
 write members alone; `sgv shard` also checks the pictures' hashes, hashes members and tars, and writes the index. The
-best of three rounds counts; the files are in the page cache. CPU seconds, those of child processes included, tell more
-than the clock where other programs run.
+best of several rounds counts; the files are in the page cache. CPU seconds, those of child processes included, tell
+more than the clock where other programs run.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from pathlib import Path
 from PIL import Image
 
 from sgv_data.manifest import Manifest
-from sgv_data.processes import in_order, usable_cores
+from sgv_data.processes import usable_cores
 from sgv_data.progress import Silent
 from sgv_data.provenance import Lineage
 from sgv_data.records import CaptionRow, CaptionSet, ImageRow, Outcome, Verdict, image_order
 from sgv_data.shard.choose import Chosen
 from sgv_data.shard.finish import write_sidecars
-from sgv_data.shard.plan import make_plan
+from sgv_data.shard.plan import PlannedShard, make_plan
 from sgv_data.shard.tar import TarFile
 from sgv_data.shard.verify import verify_dataset
-from sgv_data.shard.write import ShardTask, write_shard
+from sgv_data.shard.write import ShardTask
+from sgv_data.shard.write_all import ShardWriters
 
-ROUNDS = 3
 DISTINCT_PICTURES = 40
 CAPTION = "A long caption about a picture that shows nothing but noise, in the length that teachers write. " * 9
 
@@ -46,6 +46,7 @@ def main() -> None:
     """Prints the two tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=4_000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=None)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
@@ -57,24 +58,25 @@ def main() -> None:
             ("tar (ustar)", lambda out: by_tar(root, out)),
             ("webdataset.ShardWriter", lambda out: by_webdataset(root, out)),
             ("sgv TarFile alone", lambda out: by_tar_file(root, out)),
-            ("sgv shard, 1 process", lambda out: by_stage(root, out, chosen, 1)),
-            (f"sgv shard, {usable_cores()} processes", lambda out: by_stage(root, out, chosen, usable_cores())),
-        ], root)  # fmt: skip
+            ("sgv shard, 1 thread", lambda out: by_stage(root, out, chosen, 1)),
+            (f"sgv shard, {usable_cores()} threads", lambda out: by_stage(root, out, chosen, usable_cores())),
+        ], root, arguments.rounds)  # fmt: skip
         by_stage(root, root / "kept", chosen, usable_cores())
         tars = sorted((root / "kept" / "data").iterdir())
         measure("reading back", len(chosen), num_bytes, [
             ("sha256sum", lambda _: run("sha256sum", *tars)),
             ("sgv verify", lambda _: verify_dataset(root / "kept", Silent()).require_sound()),
             ("sgv verify --decode", lambda _: verify_dataset(root / "kept", Silent(), True).require_sound()),
-        ], root)  # fmt: skip
+        ], root, arguments.rounds)  # fmt: skip
 
 
 def measure(
-    what: str, num_samples: int, num_bytes: int, ways: list[tuple[str, Callable[[Path], object]]], root: Path
-) -> None:
+    what: str, num_samples: int, num_bytes: int, ways: list[tuple[str, Callable[[Path], object]]], root: Path,
+    rounds: int,
+) -> None:  # fmt: skip
     """Runs every way in turn, several rounds, and prints the best time of each."""
     best = dict.fromkeys((name for name, _ in ways), (float("inf"), float("inf")))
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, way in ways:
             shutil.rmtree(root / "out", ignore_errors=True)
             (root / "out").mkdir()
@@ -163,18 +165,21 @@ def by_tar_file(root: Path, out: Path) -> None:
         tar.close()
 
 
-def by_stage(root: Path, out: Path, chosen: list[Chosen], num_processes: int) -> None:
+def by_stage(root: Path, out: Path, chosen: list[Chosen], num_threads: int) -> None:
     """What `sgv shard` does once captions are chosen."""
     manifest = Manifest.model_validate({
         "name": "benchmark", "images": [{"name": "pics", "kind": "folder", "path": str(root / "members")}],
         "teacher": {"model": "model"}, "shard": {"max_samples": 1_000},
     })  # fmt: skip
-    plan = make_plan(out / ".work" / "plan", chosen, manifest.shard, 0, Lineage(), Silent())
-    notes = out / ".work" / "notes"
-    tasks = [
-        ShardTask(manifest, each, out / ".work" / "plan", out / "data", notes / each.name) for each in plan.shards
-    ]
-    write_sidecars(out, notes, list(in_order(write_shard, tasks, num_processes)))
+    work = out / ".work"
+    with ShardWriters(num_threads) as writers:
+
+        def write(shard: PlannedShard) -> None:
+            writers.write(ShardTask(manifest, shard, work / "plan", out / "data", work / "notes" / shard.name))
+
+        plan = make_plan(work / "plan", chosen, manifest.shard, 0, Lineage(), Silent(), on_planned=write)
+        done = list(writers.results(plan.shards))
+    write_sidecars(out, work / "notes", done)
 
 
 def run(*command: object) -> None:

@@ -3,7 +3,9 @@
     data/{split}-00000.tar          per sample the members KEY.{jpg,png,…}, KEY.json, KEY.txt, adjacent and sorted
     metadata/samples-*.parquet      SampleRow: where each member lies, with its hash; hash order
     metadata/shards-*.parquet       ShardRow
+    metadata/removed.json           keys of samples that were removed on request, if there are any
     sizes.json                      {"train-00000.tar": number of samples}, as loaders read it
+    wids-{split}.json               the tars of a split for access by number, as `wids` reads it
     SHA256SUMS                      of every other file, as `sha256sum -c` reads it
 """
 
@@ -22,6 +24,7 @@ METADATA = "metadata"
 SAMPLES = "samples"
 SHARDS = "shards"
 SIZES = "sizes.json"
+REMOVED_KEYS = "removed.json"
 CHECKSUMS = "SHA256SUMS"
 CARD = "README.md"
 SPLITS = ("train", "validation")
@@ -52,6 +55,16 @@ def image_field(image_format: str) -> str:
 def tar_name(split: str, number: int) -> str:
     """`train-00000.tar`."""
     return f"{split}-{number:05d}.tar"
+
+
+def wids_index(split: str) -> str:
+    """`wids-train.json`."""
+    return f"wids-{split}.json"
+
+
+def is_of_shards(name: str) -> bool:
+    """Whether a file of the `shard` stage's folder belongs to the dataset."""
+    return name == SIZES or name in map(wids_index, SPLITS) or name.startswith((f"{DATA}/", f"{METADATA}/"))
 
 
 def split_of(image_id: str, seed: int, validation_share: float) -> str:

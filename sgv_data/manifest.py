@@ -91,7 +91,45 @@ class ScenesSource(Source):
     count: int = Field(gt=0, description="how many pictures are drawn")
 
 
-AnySource = Annotated[FolderSource | WebDatasetSource | ScenesSource, Field(discriminator="kind")]
+class TableSource(Source):
+    """Pictures that a table of paths names."""
+
+    kind: Literal["table"]
+    path: str = Field(description="a .json, .jsonl, .csv, .tsv or .txt file; relative to the manifest")
+    images: str | None = Field(default=None, description="the folder its paths count from; null: the one it lies in")
+    path_column: str | None = Field(default=None, description="null: the first usual one, e.g. image")
+    text_column: str | None = Field(default=None, description="null: text, caption or title, if there")
+
+
+class LlavaSource(Source):
+    """Pictures that a LLaVA-format file names."""
+
+    kind: Literal["llava"]
+    path: str = Field(description="a .json or .jsonl file; relative to the manifest")
+    images: str = Field(description="the folder that the file's `image` paths count from; relative to the manifest")
+
+
+class ParquetSource(Source):
+    """Pictures whose bytes stand in Parquet files."""
+
+    kind: Literal["parquet"]
+    path: str = Field(description="a file, a folder of files, or a glob; relative to the manifest")
+    image_column: str = Field(default="image", description="bytes, or the Hub's {bytes, path}")
+    key_column: str | None = Field(default=None, description="what names a row within its file; null: its number")
+    text_column: str | None = None
+
+
+class Img2DatasetSource(Source):
+    """Pictures in tars that img2dataset wrote, with its lists beside them."""
+
+    kind: Literal["img2dataset"]
+    path: str = Field(description="a folder of tars, a tar, or a glob; relative to the manifest")
+
+
+AnySource = Annotated[
+    FolderSource | WebDatasetSource | ScenesSource | TableSource | LlavaSource | ParquetSource | Img2DatasetSource,
+    Field(discriminator="kind"),
+]
 
 
 class Pictures(Section):
@@ -125,6 +163,7 @@ class Endpoint(Section):
     limits: Limits = Limits()
 
     _url = field_validator("base_url")(lambda value: _check_url(value))
+    _variable = field_validator("api_key_env")(lambda value: _check_variable(value))
 
 
 class TeacherImage(Section):
@@ -194,6 +233,13 @@ class Price(Section):
     output_usd: float = Field(ge=0)
 
 
+def _check_variable(value: str | None) -> str | None:
+    if value is not None and not re.match(r"^[A-Za-z_][A-Za-z0-9_]*$", value):
+        # Not shown: it may be the key itself.
+        raise PydanticCustomError("not_a_variable", "must be the name of an environment variable, never the key itself")
+    return value
+
+
 def _check_url(value: str | None) -> str | None:
     if value is not None and not re.match(r"^(https?://[^\s/]+|sgv:demo-teacher$)", value):
         raise ValueError("must start with http:// or https://, or be sgv:demo-teacher")
@@ -235,6 +281,7 @@ class Teacher(Section):
     )
 
     _url = field_validator("base_url")(lambda value: _check_url(value))
+    _variable = field_validator("api_key_env")(lambda value: _check_variable(value))
 
     @model_validator(mode="after")
     def _distinct_endpoints(self) -> Self:
@@ -248,15 +295,19 @@ class Teacher(Section):
 
 
 class LengthRule(Section):
-    """Bounds on the number of words."""
+    """Bounds on the numbers of words and characters."""
 
-    min_words: int = Field(default=20, ge=0)
-    max_words: int = Field(default=400, gt=0)
+    min_words: int = Field(default=20, ge=0, description="fewer words: too_short")
+    max_words: int = Field(default=400, gt=0, description="more words: too_long")
+    min_chars: int = Field(default=0, ge=0, description="fewer characters: too_short")
+    max_chars: int = Field(default=4000, gt=0, description="more characters: too_long")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.min_words > self.max_words:
             raise ValueError(f"min_words {self.min_words} is more than max_words {self.max_words}")
+        if self.min_chars > self.max_chars:
+            raise ValueError(f"min_chars {self.min_chars} is more than max_chars {self.max_chars}")
         return self
 
 
@@ -272,12 +323,75 @@ class LeakRule(Section):
     max_share: float = Field(default=0.2, ge=0, le=1, description="share of words inside runs shared with the prompt")
 
 
+class EncodingRule(Section):
+    """How many characters may be the work of a wrong encoding."""
+
+    max_garbled: int = Field(
+        default=0, ge=0, description="mojibake, replacement and control characters, escapes, hidden characters"
+    )
+
+
+class ListRule(Section):
+    """How much of a caption may be list or markup."""
+
+    max_share: float = Field(default=0.3, ge=0, le=1, description="share of lines that are items, headings or labels")
+    max_marks: int = Field(default=1, ge=0, description="Markdown or HTML marks")
+
+
+class LanguageRule(Section):
+    """Which languages captions may be in."""
+
+    wanted: tuple[str, ...] | None = Field(
+        default=None, description="ISO 639-1 codes; null: those of the run's prompts; an empty list: any language"
+    )
+    max_other_share: float = Field(default=0.3, ge=0, le=1, description="share of words in another language")
+
+
+class DensityRule(Section):
+    """How often words of a kind may come."""
+
+    max_density: float = Field(ge=0, description="per 100 words")
+
+
+class CountRule(Section):
+    """How often something may come at all."""
+
+    max_count: int = Field(default=0, ge=0, description="per caption")
+
+
+class OpeningRule(Section):
+    """How captions may begin."""
+
+    stock: bool = Field(default=True, description="false: openings such as \"The image shows\" are boilerplate")
+    max_share: float = Field(
+        default=1.0, ge=0, le=1, description="share of the set's captions that may begin with the same four words"
+    )
+
+
+class NearDuplicateRule(Section):
+    """When two captions are the same, whatever their pictures."""
+
+    min_similarity: float = Field(
+        default=0.7, ge=0, le=1,
+        description="from this share of common runs of three words on, the later is rejected; 0: none is",
+    )
+
+
 class FilterPolicy(Section):
     """Thresholds on scores. Scores are stored, so a policy can be replayed."""
 
     length: LengthRule = LengthRule()
     repetition: RepetitionRule = RepetitionRule()
     leak: LeakRule = LeakRule()
+    encoding: EncodingRule = EncodingRule()
+    lists: ListRule = ListRule()
+    language: LanguageRule = LanguageRule()
+    hedging: DensityRule = DensityRule(max_density=6.0)
+    speculation: DensityRule = DensityRule(max_density=3.0)
+    personal: CountRule = CountRule()
+    toxic: CountRule = CountRule()
+    openings: OpeningRule = OpeningRule()
+    near_duplicates: NearDuplicateRule = NearDuplicateRule()
     refusal_min_score: float = Field(default=0.5, ge=0, le=1, description="from this refusal score on: rejected")
     cut_off_min_score: float = Field(default=0.5, ge=0, le=1, description="from this cut-off score on: rejected")
 
@@ -392,6 +506,7 @@ class ExpandServer(Section):
     timeout_s: float = Field(default=120.0, gt=0)
 
     _url = field_validator("base_url")(lambda value: _check_url(value))
+    _variable = field_validator("api_key_env")(lambda value: _check_variable(value))
 
 
 class Expand(Section):
@@ -399,6 +514,10 @@ class Expand(Section):
 
     engine: Literal["transformers", "vllm", "openai"] = "transformers"
     on: Literal["local", "ray"] = Field(default="local", description="ray: the engines are placed on a Ray cluster")
+    gpus: tuple[str, ...] = Field(
+        default=(), description="one engine, a process of its own, per entry: numbers of GPUs, or cpu; none: one engine"
+    )
+    ray_address: str | None = Field(default=None, description="the cluster; null: RAY_ADDRESS, else one started here")
     max_new_tokens: int = Field(default=512, gt=0)
     sampling: Sampling = Sampling()
     batch_size: int = Field(default=32, gt=0, description="captions generated at once")
@@ -411,6 +530,12 @@ class Expand(Section):
     def _server_named(self) -> Self:
         if self.engine == "openai" and self.server is None:
             raise ValueError("the engine openai needs expand.server with the model's name")
+        if "cpu" in self.gpus and set(self.gpus) != {"cpu"}:
+            raise ValueError("gpus: either numbers of GPUs or cpu, not both")
+        if self.gpus and self.on == "ray":
+            raise ValueError("gpus are those of one machine; with on: ray, Ray places one engine on each GPU it has")
+        if self.engine == "openai" and (self.gpus or self.on == "ray"):
+            raise ValueError("the engine openai asks a server and needs no gpus and no Ray; one process is enough")
         return self
 
 
@@ -425,15 +550,22 @@ class Shard(Section):
     validation: float = Field(default=0.0, ge=0, lt=1, description="share of samples, by hash, in that split")
     reencode: Literal["jpeg", "png", "webp"] | None = Field(default=None, description="null: the original bytes")
     max_side_px: int | None = Field(default=None, ge=16, description="with reencode: scale larger pictures down")
-    workers: int | None = Field(default=None, ge=1, description="processes that write tars; null: one per core")
+    workers: int | None = Field(default=None, ge=1, description="threads that write tars; null: one per core")
 
 
 class Publish(Section):
     """Where the dataset goes."""
 
-    to: str = Field(description="file://FOLDER, relative to the run folder unless absolute")
+    to: str = Field(
+        description="file://FOLDER, relative to the run folder unless absolute, or hf://datasets/OWNER/NAME"
+    )
     title: str | None = None
     license: str | None = Field(default=None, description="of the captions, as the Hub writes it, e.g. cc-by-4.0")
+    private: bool = Field(default=True, description="a repository that is made on the Hub is private")
+    tag: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="name that the published commit gets on the Hub; null: sgv- and the start of the dataset's hash",
+    )
 
 
 _NO_TEACHER = Teacher(model="none")

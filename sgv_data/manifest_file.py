@@ -13,13 +13,14 @@ from sgv_data.errors import ManifestError
 from sgv_data.manifest import Manifest
 from sgv_data.package_data import packaged_folder
 
-_SOURCE_KINDS = ("folder", "webdataset", "scenes")
+_SOURCE_KINDS = ("folder", "webdataset", "scenes", "table", "llava", "parquet", "img2dataset")
 
 
-def load_manifest(path: Path, overrides: Iterable[str] = ()) -> Manifest:
+def load_manifest(path: Path, overrides: Iterable[str] = (), runs: Path = Path("runs")) -> Manifest:
     """The manifest at `path` (or the packaged one of that name) with `key.path=value` overrides applied.
 
     Relative picture paths in the file count from the file's folder, those in overrides from the current folder.
+    `runs` is where `captioner.base_model: run:NAME` looks for the run of that name.
 
     Raises:
         ManifestError: with one line per mistake.
@@ -30,6 +31,7 @@ def load_manifest(path: Path, overrides: Iterable[str] = ()) -> Manifest:
     for override in overrides:
         _apply(values, override)
     _anchor_paths(values, Path.cwd())
+    _find_run(values, runs)
     try:
         return Manifest.model_validate(values).came_from(path.absolute(), overrides)
     except ValidationError as exc:
@@ -67,9 +69,10 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
         values["prompts"] = str(folder.absolute() / Path(values["prompts"]).expanduser())
     images = values.get("images")
     for source in images if isinstance(images, list) else ():
-        written = source.get("path") if isinstance(source, dict) else None
-        if isinstance(written, str) and not written.startswith("sgv:"):
-            source["path"] = str(folder.absolute() / Path(written).expanduser())
+        for name in ("path", "images"):
+            written = source.get(name) if isinstance(source, dict) else None
+            if isinstance(written, str) and not written.startswith("sgv:"):
+                source[name] = str(folder.absolute() / Path(written).expanduser())
     captioner = values.get("captioner")
     if isinstance(captioner, dict):
         _anchor_training(captioner, folder)
@@ -93,6 +96,14 @@ def _anchor_training(captioner: dict[str, Any], folder: Path) -> None:
     for section, name in places:
         if isinstance(section.get(name), str):
             section[name] = str(folder.absolute() / Path(section[name]).expanduser())
+
+
+def _find_run(values: dict[str, Any], runs: Path) -> None:
+    """Replaces `captioner.base_model: run:NAME` by the folder of the model that this run trains."""
+    captioner = values.get("captioner")
+    base = captioner.get("base_model") if isinstance(captioner, dict) else None
+    if isinstance(base, str) and base.startswith("run:") and isinstance(captioner, dict):
+        captioner["base_model"] = str(runs.absolute() / base.removeprefix("run:") / "train" / "model")
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -168,7 +179,8 @@ def _sentences(exc: ValidationError) -> list[str]:
         place = ".".join(steps)
         rule = _RULES.get(error["type"], error["msg"].removeprefix("Value error, "))
         line = f"{place} {rule.format(**error.get('ctx', {})) if error['type'] in _RULES else rule}".strip()
-        if error["type"] not in ("missing", "unknown_key") and not isinstance(error["input"], dict | list):
+        shown = error["type"] not in ("missing", "unknown_key", "not_a_variable")
+        if shown and not isinstance(error["input"], dict | list):
             line += f" (got {error['input']!r})"
         if steps and steps[-1] in _NO_LIMIT:
             line += "; leave it out for no limit"

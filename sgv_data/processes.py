@@ -57,9 +57,22 @@ class Workers(ProcessPoolExecutor):
         if kind is None:
             self.shutdown(wait=True)
         self._lifeline.close()
+        if kind is not None:
+            self._close_pipes()
         self.shutdown(wait=True, cancel_futures=True)
         self._theirs.close()
         return None
+
+
+    def _close_pipes(self) -> None:
+        """Closes our copies of the workers' ends of the executor's pipes.
+
+        A worker that ends in the middle of sending leaves half a result behind. Whoever reads it waits for the rest for
+        ever, unless nobody is left who could write it; the same holds for a task that nobody reads to its end.
+        """
+        for queue, end in ((self._result_queue, "_writer"), (self._call_queue, "_reader")):  # type: ignore[attr-defined]
+            if queue is not None:
+                getattr(queue, end).close()
 
 
 def in_order(work: Callable[[Task], Result], tasks: Iterable[Task], num_processes: int) -> Iterator[Result]:

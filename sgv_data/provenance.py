@@ -119,8 +119,17 @@ def provenance_of(
 
 def _plain(record: Any) -> dict[str, Any]:
     """A record as a dictionary, those inside it too; without the copies of `dataclasses.asdict`, which take longer."""
-    values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-    return {name: _plain(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
+    return {
+        name: _plain(getattr(record, name)) if is_record else getattr(record, name)
+        for name, is_record in _fields(typing.cast(typing.Hashable, type(record)))
+    }
+
+
+@cache
+def _fields(record: Any) -> tuple[tuple[str, bool], ...]:
+    """Name of each field, and whether it holds another record."""
+    hints = typing.get_type_hints(record)
+    return tuple((field.name, dataclasses.is_dataclass(hints[field.name])) for field in dataclasses.fields(record))
 
 
 def with_picture(provenance_json: str, facts: dict[str, Scalar]) -> str:

@@ -43,12 +43,21 @@ class CaptionReject(StrEnum):
     """Why a caption is not kept. In the order in which rules decide: the first that applies is the reason."""
 
     REFUSAL = "refusal"
-    CUT_OFF = "cut_off"
     EMPTY = "empty"
+    BROKEN_ENCODING = "broken_encoding"
+    LIST_OR_MARKUP = "list_or_markup"
     PROMPT_LEAK = "prompt_leak"
     REPETITION = "repetition"
+    CUT_OFF = "cut_off"
+    WRONG_LANGUAGE = "wrong_language"
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"
+    HEDGING = "hedging"
+    SPECULATION = "speculation"
+    PERSONAL_DATA = "personal_data"
+    TOXIC = "toxic"
+    BOILERPLATE = "boilerplate"
+    NEAR_DUPLICATE = "near_duplicate"
 
 
 class FailureClass(StrEnum):
@@ -150,7 +159,7 @@ class CaptionRow:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Kept or not, why, and every score the decision rests on. Scores are defined in `filter/rules.py`."""
+    """Kept or not, why, and every score the decision rests on. Scores are defined in `ScoreRow`."""
 
     image_id: str
     kept: bool
@@ -161,6 +170,51 @@ class Verdict:
     repeated_share: float
     num_words: int
     num_chars: int
+    num_garbled: int = 0
+    list_share: float = 0.0
+    num_marks: int = 0
+    language: str = ""
+    foreign_share: float = 0.0
+    hedge_density: float = 0.0
+    speculation_density: float = 0.0
+    num_personal: int = 0
+    num_toxic: int = 0
+    stock_opening: int = 0
+    opening_share: float = 0.0
+    twin_similarity: float = 0.0
+    twin_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """Every score of one caption, before any threshold: those of `filter/rules.py`, and those of its place in its set.
+
+    `opening_share` is the share of the set's captions that begin with the same words. `twin_of` is the most similar
+    caption before this one in hash order, at row `twin_place` (-1: none); `twin_similarity` the estimated share of
+    their runs of words that both have.
+    """
+
+    image_id: str
+    refusal_score: float
+    cut_off_score: float
+    leak_share: float
+    repeated_share: float
+    num_words: int
+    num_chars: int
+    num_garbled: int
+    list_share: float
+    num_marks: int
+    language: str
+    foreign_share: float
+    hedge_density: float
+    speculation_density: float
+    num_personal: int
+    num_toxic: int
+    stock_opening: int
+    opening_share: float
+    twin_similarity: float
+    twin_of: str | None
+    twin_place: int
 
 
 @dataclass(frozen=True, slots=True)

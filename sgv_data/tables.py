@@ -62,6 +62,7 @@ class TableWriter(Generic[Row]):
         self._folder, self._name, self._row_type = folder, name, row_type
         self._rows_per_file = rows_per_file
         self._pending: list[Row] = []
+        self._tables: list[pa.Table] = []
         self._writer: pq.ParquetWriter | None = None
         self._num_files = self._rows_in_file = 0
         self.num_rows = 0
@@ -74,6 +75,8 @@ class TableWriter(Generic[Row]):
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
+            if self._tables and self._tables[0].num_rows:
+                self._write(self._tables[0].combine_chunks())
             if self._pending or not self.num_rows:
                 self._flush()
             self._close_file()
@@ -88,6 +91,15 @@ class TableWriter(Generic[Row]):
         if len(self._pending) >= ROWS_PER_GROUP:
             self._flush()
 
+    def add_table(self, table: pa.Table) -> None:
+        """Appends many rows, as `to_arrow` gives them. A table is made with this or with `add`, not with both."""
+        self.num_rows += table.num_rows
+        whole = pa.concat_tables([*self._tables, table])
+        while whole.num_rows >= ROWS_PER_GROUP:
+            self._write(whole.slice(0, ROWS_PER_GROUP).combine_chunks())
+            whole = whole.slice(ROWS_PER_GROUP)
+        self._tables = [whole]
+
     def _final(self) -> Path:
         return self._folder / f"{self._name}-{self._num_files:05d}.parquet"
 
@@ -95,11 +107,14 @@ class TableWriter(Generic[Row]):
         return self._folder / f".{self._name}-{self._num_files:05d}.parquet.tmp"
 
     def _flush(self) -> None:
+        rows, self._pending = self._pending, []
+        self._write(to_arrow(rows, self._row_type))
+
+    def _write(self, table: pa.Table) -> None:
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._temporary(), schema_of(self._row_type), compression="zstd")
-        self._writer.write_table(to_arrow(self._pending, self._row_type))
-        self._rows_in_file += len(self._pending)
-        self._pending = []
+        self._writer.write_table(table)
+        self._rows_in_file += table.num_rows
         if self._rows_in_file >= self._rows_per_file:
             self._close_file()
 
@@ -162,12 +177,13 @@ def read_table(folder: Path, name: str, row_type: type[Row]) -> Iterator[Row]:
         yield from read_file(path, row_type)
 
 
-def read_file(path: Path, row_type: type[Row]) -> Iterator[Row]:
-    """The rows of one Parquet file."""
+def read_file(path: Path, row_type: type[Row], group: int | None = None) -> Iterator[Row]:
+    """The rows of one Parquet file, or of one row group of it."""
     make = _row_maker(row_type)
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
+            groups = None if group is None else [group]
+            for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, row_groups=groups):
                 yield from map(make, *(_column(batch, each) for each in dataclasses.fields(row_type)))  # type: ignore[arg-type]
     except (pa.ArrowInvalid, KeyError, ValueError) as exc:
         raise RunFolderError(f"{path} is damaged or of another version ({exc}); remove its stage with --redo") from exc

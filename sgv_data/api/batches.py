@@ -269,7 +269,7 @@ class BatchClient:
             unreachable = fault.kind is FaultKind.UNREACHABLE
             hopeless = tries >= (min(limit, TRIES_BEFORE_FIRST_ANSWER) if unreachable else limit)
         if hopeless:
-            self._fail(what, f"{self.base_url}: {fault.detail}. Nothing is lost; run the same command again when it "
+            self._fail(what, f"{self.base_url}: {fault.detail.rstrip('.')}. Nothing is lost; run the same command again when it "
                              "is well")
 
     def _fail(self, what: str, why: str) -> NoReturn:

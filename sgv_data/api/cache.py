@@ -15,11 +15,13 @@ Safe against `kill -9` and power loss: write-ahead log, full sync, one writer, a
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ from sgv_data.run_folder import utc_now
 __all__ = ["FORMAT", "ReplyCache", "StoredFailure", "StoredReply", "stored"]
 
 _MOST_IN_QUERY = 500
+_HURRIED_S = 1.0
 _LANES = frozenset(map(str, Lane))
 
 
@@ -110,13 +113,20 @@ class ReplyCache:
     def __enter__(self) -> ReplyCache:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Whoever stops a run by hand does not wait until a full disk has room again.
+        self.close(_HURRIED_S if kind is not None and issubclass(kind, KeyboardInterrupt) else math.inf)
 
-    def close(self) -> None:
-        """Writes what is still queued, then closes."""
-        self._writer.close()
-        self._reader.close()
+    def close(self, patience_s: float = math.inf) -> None:
+        """Writes what is still queued, for at most so long where the disk does not take it, then closes.
+
+        Raises:
+            SgvError: of a hurried close, if something could not be written.
+        """
+        try:
+            self._writer.close(patience_s)
+        finally:
+            self._reader.close()
 
     # --- for modules that keep tables of their own in the same file ---
 
@@ -294,12 +304,13 @@ class ReplyCache:
         if num_pruned != self._counted.num_pruned:
             self._counted = _Counted(num_pruned=num_pruned)
         counted, marks = self._counted, ",".join("?" * len(self._own_runs))
-        ((last,),) = self.query("SELECT coalesce(max(id), 0) FROM replies")
+        query = self.query if counted.to_id else self._query_aside
+        ((last,),) = query("SELECT coalesce(max(id), 0) FROM replies")
         # The plus keeps SQLite from going through the whole index for a few new rows.
         which = f"{'+' if counted.to_id else ''}run IN ({marks}) AND id > ? AND id <= ?"
         values = (*self._own_runs, counted.to_id, last)
-        ((known,),) = self.query(f"SELECT coalesce(sum(cost_usd), 0) FROM replies WHERE {which}", values)
-        ((prompt, completion),) = self.query(
+        ((known,),) = query(f"SELECT coalesce(sum(cost_usd), 0) FROM replies WHERE {which}", values)
+        ((prompt, completion),) = query(
             "SELECT coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0) FROM replies"
             f" WHERE {which} AND cost_usd IS NULL", values)
         known, prompt, completion = (
@@ -307,6 +318,14 @@ class ReplyCache:
         )  # fmt: skip
         self._counted = _Counted(last, known, prompt, completion, num_pruned)
         return known, prompt, completion
+
+    def _query_aside(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """`query` for what takes long: nobody else has to wait for its end."""
+        try:
+            with closing(connect(self.path)) as connection:
+                return connection.execute(sql, values).fetchall()
+        except sqlite3.Error as exc:
+            raise cache_error(self.path, exc) from exc
 
     def _register(self, name: str) -> tuple[str, ...]:
         """Enters the run in the file; returns the names under which its money is found."""

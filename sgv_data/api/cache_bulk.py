@@ -18,6 +18,7 @@ from sgv_data.api.reply import PARSER_VERSION
 
 Numbers = npt.NDArray[np.uint64]
 
+_FEW = 2_000
 _HEX = re.compile(r"[0-9a-f]{16}")
 
 
@@ -54,14 +55,23 @@ def numbers_of(hashes: Iterable[str]) -> Numbers:
 
 def contains(numbers: Numbers, wanted: Numbers) -> npt.NDArray[np.bool_]:
     """For each of `wanted` whether the sorted `numbers` hold it."""
+    if not len(numbers):
+        return np.zeros(len(wanted), dtype=np.bool_)
+    # In order, neighbours are looked for in the same place of memory: five times as fast as at random.
+    in_order = np.sort(wanted)
+    missing = np.unique(in_order[~_found(numbers, in_order)])
+    if len(missing) <= _FEW:
+        # Then they are looked for instead, which stays within the processor's own memory.
+        return ~_found(missing, wanted) if len(missing) else np.ones(len(wanted), dtype=np.bool_)
+    order = np.argsort(wanted)
     found = np.zeros(len(wanted), dtype=np.bool_)
-    if len(numbers):
-        # In order, neighbours are looked for in the same place of memory: five times as fast as at random.
-        order = np.argsort(wanted)
-        in_order = wanted[order]
-        places = np.minimum(np.searchsorted(numbers, in_order), len(numbers) - 1)
-        found[order] = numbers[places] == in_order
+    found[order] = _found(numbers, in_order)
     return found
+
+
+def _found(numbers: Numbers, wanted: Numbers) -> npt.NDArray[np.bool_]:
+    places = np.minimum(np.searchsorted(numbers, wanted), len(numbers) - 1)
+    return np.asarray(numbers[places] == wanted)
 
 
 def _loaded(cache: ReplyCache, column: str, source: str, values: Sequence[Any]) -> Numbers:

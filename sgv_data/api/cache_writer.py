@@ -7,6 +7,7 @@ memory and tried again for a while.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 import time
@@ -20,6 +21,7 @@ from typing import Any
 
 from sgv_data.api.cache_errors import cache_error, is_no_space, may_pass
 from sgv_data.api.cache_file import Reserve
+from sgv_data.errors import SgvError
 
 _MOST_PER_COMMIT = 512
 PATIENCE_S = 90.0
@@ -52,6 +54,8 @@ class CacheWriter:
         self._reserve.keep()
         self._closed = False
         self._given_up = False
+        self._latest = math.inf
+        self._lost: SgvError | None = None
         self._thread = threading.Thread(target=self._work, name="reply-cache", daemon=True)
         self._thread.start()
 
@@ -63,15 +67,24 @@ class CacheWriter:
         self._jobs.put(job)
         return job.done
 
-    def close(self) -> None:
-        """Writes what is queued and closes. Once is enough; more does no harm."""
+    def close(self, patience_s: float = math.inf) -> None:
+        """Writes what is queued and closes. Once is enough; more does no harm.
+
+        With `patience_s` a disk that does not take it is waited for no longer than that.
+
+        Raises:
+            SgvError: of a hurried close, if something could not be written.
+        """
         if self._closed:
             return
         self._closed = True
+        self._latest = self._clock() + patience_s
         self._jobs.put(None)
         self._thread.join()
         self._connection.close()
         self._reserve.keep()
+        if self._lost is not None:
+            raise self._lost
 
     def _work(self) -> None:
         while (first := self._jobs.get()) is not None:
@@ -93,11 +106,17 @@ class CacheWriter:
             for job in group:
                 job.done.set_result(None)
         elif len(group) == 1 or may_pass(error):
+            self._lose(error)
             for job in group:
                 job.done.set_exception(cache_error(self._path, error))
         else:
             for job in group:
                 self._settle([job])
+
+    def _lose(self, error: Exception) -> None:
+        """Nobody may be left to wait for what a hurried close gives up."""
+        if math.isfinite(self._latest):
+            self._lost = cache_error(self._path, error)
 
     def _commit(self, group: list[_Job]) -> Exception | None:
         """Writes a group in one transaction, trying again while that can help. None: it is on the disk."""
@@ -107,11 +126,11 @@ class CacheWriter:
                 return error
             if is_no_space(error):
                 self._reserve.give_up()
-            if self._clock() >= give_up_at:
+            if self._clock() >= min(give_up_at, self._latest):
                 # Those that wait behind this group have waited as long; they get one try each.
                 self._given_up = True
                 return error
-            self._sleep(_PAUSE_S)
+            self._sleep(max(0.0, min(_PAUSE_S, self._latest - self._clock())) if self._closed else _PAUSE_S)
         self._given_up = False
         return None
 

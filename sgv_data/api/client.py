@@ -20,6 +20,7 @@ from sgv_data.api.outcomes import Fault, FaultKind
 from sgv_data.errors import ProviderError, redact
 
 PROVIDER_URL = "https://api.openai.com/v1"
+NO_KEY = "none"
 _CONNECT_S = 15.0
 _MAX_DETAIL_CHARS = 300
 _SHORTEST_SECRET = 6
@@ -32,10 +33,18 @@ _NEVER_CONNECTED = (
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where requests go. `key` never appears in a repr."""
+    """Where requests go. `key` never appears in a repr. `key_from`: the variable or file that it is to come from."""
 
     base_url: str
     key: str
+    key_from: str = ""
+
+    @property
+    def key_words(self) -> str:
+        """What is to be checked if the key is refused."""
+        if self.key == NO_KEY:
+            return f"no key was sent: {self.key_from} is not set"
+        return f"check the key in {self.key_from}" if self.key_from else "check the key"
 
     def __repr__(self) -> str:
         return f"Endpoint({self.base_url!r}, key=***)"
@@ -54,7 +63,7 @@ def find_endpoint(
     """The address and key: `base_url`, else OPENAI_BASE_URL, else the provider's own; the file's key, else the
     variable's.
 
-    Servers named by address often want no key; then `none` is sent.
+    Servers named by address often want no key; then `NO_KEY` is sent.
 
     Raises:
         ProviderError: the key's file cannot be read or is empty, or the provider's own address is meant and there is
@@ -67,7 +76,8 @@ def find_endpoint(
             f"no key: the environment variable {api_key_env} (teacher.api_key_env) is not set. Set it, or name a "
             "server that needs none in teacher.base_url"
         )
-    return Endpoint(url or PROVIDER_URL, key or "none")
+    key_from = f"the file {api_key_file}" if api_key_file else f"the environment variable {api_key_env}"
+    return Endpoint(url or PROVIDER_URL, key or NO_KEY, key_from)
 
 
 def _key_in(path: Path) -> str:
@@ -149,7 +159,7 @@ class ChatClient:
         return self._without_key(status_fault(status, headers, content))
 
     def _without_key(self, fault: Fault) -> Fault:
-        return replace(fault, detail=self._endpoint.hides_key(fault.detail))
+        return replace(fault, detail=self._endpoint.hides_key(fault.detail), key_words=self._endpoint.key_words)
 
 
 def status_fault(status: int, headers: Mapping[str, str], content: bytes) -> Fault:

@@ -17,6 +17,7 @@ from sgv_data.api.bucket import MINUTE_S
 from sgv_data.api.circuit import Circuit
 from sgv_data.api.gauge import Gauge
 from sgv_data.api.limit_headers import requests_reading, tokens_reading
+from sgv_data.api.pace import NEARBY_S
 from sgv_data.api.ramp import Ramp, RampRule
 from sgv_data.manifest import Limits
 
@@ -82,7 +83,7 @@ class Controller:
         self._block, self._circuit = Block(rng), Circuit()
         self._ramp = Ramp(ramp, now) if ramp else None
         self._in_flight = 0
-        self._round_trip_s = 0.5
+        self._round_trip_s, self._num_answers = 0.5, 0
         self._share_faulty = 0.0
         self._held: tuple[Binding, float] = (Binding.WORK, now)
         self._blamed = self._requests
@@ -143,7 +144,11 @@ class Controller:
         self._share_faulty -= _FAULT_WEIGHT * self._share_faulty
         if used_tokens is not None and used_tokens > reserved_tokens:
             self._tokens.owe(used_tokens - reserved_tokens, now)
-        self._round_trip_s += 0.1 * (now - ticket.at_s - self._round_trip_s)
+        self._num_answers += 1
+        round_trip_s = now - ticket.at_s
+        # Of a server nearby the first answers say more than what was assumed before them.
+        weight = max(0.1, 1 / self._num_answers) if round_trip_s < NEARBY_S else 0.1
+        self._round_trip_s += weight * (round_trip_s - self._round_trip_s)
         self._circuit.answered()
         self._block.accepted(ticket.at_s)
         self._learn_from_block(now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from sgv_data.api.bucket import MINUTE_S, Bucket, Ledger
+from sgv_data.api.chance import Chance, Stretch
 from sgv_data.api.limit_headers import Reading
 from sgv_data.api.pace import Pace
 
@@ -18,6 +19,9 @@ _WINDOW_BLOCK_S = 2.5
 _TRUSTED_S = 10.0
 # Before a minute has passed, a shorter one may as well be a passing fault.
 _SURE_BLOCK_S = 15.0
+# Before so many were taken, or by one or two refusals, nothing is learned about a limit that nobody named.
+_FEW_TAKEN = 10
+_BURST_REFUSED = 3
 
 
 class Gauge:
@@ -33,6 +37,7 @@ class Gauge:
         self._exhausted_at: float | None = None
         self._opened_at = self._window_opened_at = -math.inf
         self._blocked_s = 0.0
+        self._chance, self._num_refused = Chance(), 0
 
     @property
     def per_minute(self) -> float | None:
@@ -89,6 +94,7 @@ class Gauge:
 
     def turned_away(self, amount: float, now: float) -> None:
         self._taken.add(-amount, now)
+        self._num_refused += 1
 
     def reopened(self, exhausted_at: float, gap_s: float, now: float) -> None:
         """The server was exhausted from then until now: sets the rate by what it took.
@@ -96,6 +102,7 @@ class Gauge:
         `gap_s`: so long before now it may have opened again without being asked.
         """
         before, self._exhausted_at = self._exhausted_at, exhausted_at
+        num_refused, self._num_refused = self._num_refused, 0
         blocked_s, opened_at = now - exhausted_at, self._opened_at
         self._opened_at = now
         rate = self._rate_before(exhausted_at, opened_at)
@@ -110,11 +117,32 @@ class Gauge:
             self._blocked_s += blocked_s
             self._exhausted_at = before
         else:
-            if before is None or exhausted_at - before > 2 * MINUTE_S:
-                self.pace.found(rate / 2, False, now)
-            else:
-                self._between_bursts(rate, before, exhausted_at, now)
+            if self.per_minute is not None or not self._may_be_chance(num_refused, before, exhausted_at, now):
+                self._found_too_fast(rate, before, exhausted_at, now)
             self._blocked_s = blocked_s
+
+    def _may_be_chance(self, num_refused: int, before: float | None, exhausted_at: float, now: float) -> bool:
+        """Whether no limit is seen behind the refusals; if so, the pace seeks on."""
+        if before is None and self._taken.since(self._born_at) < _FEW_TAKEN:
+            self.pace.restart(now)
+            return True
+        if before is None:
+            explained = num_refused < _BURST_REFUSED
+        else:
+            taken, passed_s = self._taken.between(before, exhausted_at), max(exhausted_at - before, 1e-3)
+            explained = self._chance.explains(Stretch(max(taken, 0.0), num_refused, passed_s, self.rate_per_s))
+        if explained:
+            self.pace.seek(now)
+        return explained
+
+    def _found_too_fast(self, rate: float, before: float | None, exhausted_at: float, now: float) -> None:
+        if self._chance.limit_per_s is not None:
+            # Soon after a pause there was little time to be asked at the full rate.
+            rate = min(self.rate_per_s, max(rate, self._chance.limit_per_s))
+        if before is None or exhausted_at - before > 2 * MINUTE_S:
+            self.pace.found(rate / 2, False, now)
+        else:
+            self._between_bursts(rate, before, exhausted_at, now)
 
     def _rate_before(self, exhausted_at: float, opened_at: float) -> float:
         """At what rate the server was asked when it had nothing left."""
@@ -125,7 +153,7 @@ class Gauge:
     def _between_bursts(self, rate: float, before: float, exhausted_at: float, now: float) -> None:
         """Between two moments at which nothing was left, what was taken is what came in."""
         taken, passed_s = self._taken.between(before, exhausted_at), exhausted_at - before
-        least = taken / passed_s
+        least = max(taken / passed_s, self._chance.limit_per_s or 0.0)
         most = taken / max(passed_s - self._blocked_s, 1e-3)
         if passed_s >= 4.0 and taken >= 10 and most < 1.04 * least and rate < 1.08 * least:
             self.pace.found(least, True, now)

@@ -35,7 +35,7 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is known of a failed request. Header names are in lower case."""
+    """What is known of a failed request. Header names are in lower case; `key_words` say where its key came from."""
 
     kind: FaultKind
     detail: str
@@ -43,6 +43,7 @@ class Fault:
     code: str | None = None
     error_type: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    key_words: str = "check the key"
 
     @property
     def may_be_billed(self) -> bool:
@@ -199,8 +200,9 @@ def _by_status(fault: Fault, detail: str) -> Decision:
 
 
 def _refused_key(fault: Fault, detail: str) -> Stop:
-    return Stop(f"the provider refuses the key ({fault.status}): {detail}. Check the key (the variable named in "
-                "teacher.api_key_env, or the file in teacher.api_key_file) and that the key may use teacher.model")
+    words = fault.key_words[:1].upper() + fault.key_words[1:]
+    return Stop(f"the provider refuses the key ({fault.status}): {detail}. {words}. A key is named by "
+                "api_key_env or api_key_file of the teacher or of its endpoint, and must be allowed to use teacher.model")
 
 
 def _unknown_model(fault: Fault, detail: str) -> Stop:

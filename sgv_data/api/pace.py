@@ -14,6 +14,12 @@ from sgv_data.api.bucket import Bucket
 _FIRST_PER_S = 5.0
 _RUSH_PER_S = 150.0
 _RUSH_GROWTH_PER_S2 = 150.0
+# A server with shorter round trips than this may be asked faster at once.
+NEARBY_S = 0.05
+_RUSH_OVERSHOOT = 0.5
+_SHORTEST_ROUND_TRIP_S = 0.02
+_QUICKEST_DOUBLES_S = 0.02
+_MOST_GROWTH = 3.0
 # Where a limit is known, from a fifth of it, in a second.
 _FIRST_SHARE = 0.2
 _KNOWN_DOUBLES_S = 0.3
@@ -31,6 +37,9 @@ _BEYOND_PER_S2 = 4e-4
 _BEYOND_WINDOW_PER_S2 = 4e-5
 _SAME = 0.05
 _LEAST_PER_S = 1 / 60
+# So far beyond what was taken for the limit without a refusal: it is not the limit.
+_DISPROVED = 1.5
+_LONGEST_STEP_S = 1.0
 
 
 class Pace:
@@ -58,7 +67,9 @@ class Pace:
 
     def grow(self, may_grow: bool, round_trip_s: float, most_per_s: float, now: float) -> None:
         """Grows for the time since the last call, if it was held and nothing speaks against it."""
-        passed_s, self._updated = max(0.0, min(now - self._updated, 1.0)), now
+        # A slow rate is asked seldom: the time of two requests counts in full.
+        most_s = max(_LONGEST_STEP_S, 2 / self.rate_per_s)
+        passed_s, self._updated = max(0.0, min(now - self._updated, most_s)), now
         if self._held and may_grow and not math.isinf(self.rate_per_s):
             self._grow(passed_s, round_trip_s, most_per_s)
         self._held = False
@@ -87,6 +98,17 @@ class Pace:
         self.rate_per_s = max(self.rate_per_s, _LEAST_PER_S)
         self._set_bucket(now)
 
+    def restart(self, now: float) -> None:
+        """Turned away before anything was learned: begins anew at half the rate, as quickly as at first."""
+        if not math.isinf(self.rate_per_s):
+            self.rate_per_s = max(_FIRST_PER_S / 4, min(self.rate_per_s / 2, _FIRST_PER_S))
+            self._set_bucket(now)
+
+    def seek(self, now: float) -> None:
+        """A refusal that no limit explains: goes on at this rate, and upwards, as if none had been found."""
+        if not self._starting:
+            self.forget(self.rate_per_s, now)
+
     def forget(self, rate_per_s: float, now: float) -> None:
         """The limit has become another one: what was found of it holds no longer."""
         self._starting, self._plateau, self._hold_s, self._beyond_s = False, math.inf, 0.0, 0.0
@@ -97,8 +119,13 @@ class Pace:
         if self._starting and not math.isinf(most_per_s):
             self.rate_per_s = max(self.rate_per_s, _FIRST_SHARE * most_per_s) * 2 ** (passed_s / _KNOWN_DOUBLES_S)
         elif self._starting:
-            doubled = self.rate_per_s * 2 ** (passed_s / min(max(2 * round_trip_s, 0.15), 1.0))
-            self.rate_per_s = min(doubled, max(_RUSH_PER_S, self.rate_per_s + _RUSH_GROWTH_PER_S2 * passed_s))
+            growth, rush_per_s2 = 2 ** (passed_s / min(max(2 * round_trip_s, 0.15), 1.0)), _RUSH_GROWTH_PER_S2
+            if round_trip_s < NEARBY_S:
+                # A refusal is heard of after a round trip: where that is short, a quick climb overshoots by little.
+                growth = min(2 ** (passed_s / max(2 * round_trip_s, _QUICKEST_DOUBLES_S)), _MOST_GROWTH)
+                rush_per_s2 = _RUSH_OVERSHOOT / max(round_trip_s, _SHORTEST_ROUND_TRIP_S) ** 2
+            doubled = self.rate_per_s * growth
+            self.rate_per_s = min(doubled, max(_RUSH_PER_S, self.rate_per_s + rush_per_s2 * passed_s))
         elif self.rate_per_s < self._plateau:
             self.rate_per_s = min(self._plateau, self.rate_per_s * 2 ** (passed_s / self._doubles_s))
         elif self._hold_s > 0:
@@ -106,6 +133,8 @@ class Pace:
         else:
             self._beyond_s += passed_s
             self.rate_per_s = self._plateau * (1 + self._beyond_per_s2 * self._beyond_s**2)
+            if self.rate_per_s > _DISPROVED * self._plateau:
+                self._plateau, self._doubles_s, self._beyond_s = math.inf, _FORGOTTEN_DOUBLES_S, 0.0
 
     def _free(self, most_per_s: float) -> None:
         self._starting, self.rate_per_s, self._plateau = False, most_per_s, math.inf

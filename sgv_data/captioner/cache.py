@@ -46,12 +46,34 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
 
+    def keep(self, places_R: torch.Tensor, from_token: int) -> None:
+        """Keeps some rows, and of all of them only what lies from `from_token` on."""
+        self.keys = self.keys[..., from_token:, :].index_select(0, places_R)
+        self.values = self.values[..., from_token:, :].index_select(0, places_R)
+        self._own_none()
+
+    def join(self, other: RoomyLayer) -> None:
+        """Takes in the rows of another layer behind its own. The shorter rows get zeros in front."""
+        self.keys, self.values = _joined(self.keys, other.keys), _joined(self.values, other.values)
+        self._own_none()
+
+    def _own_none(self) -> None:
+        self._key_buffer = self._value_buffer = self._last_view = None
+
+
 def _with_room(old: torch.Tensor, new: torch.Tensor, before: int, after: int) -> torch.Tensor:
-    room = after + max(_ROOM_TOKENS, after // 2)
-    buffer = new.new_empty((*new.shape[:-2], room, new.shape[-1]))
+    buffer = new.new_empty((*new.shape[:-2], after + _ROOM_TOKENS + after // 8, new.shape[-1]))
     if before:
         buffer[..., :before, :] = old
     return buffer
+
+
+def _joined(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    num_first, tokens = len(first), max(first.shape[-2], second.shape[-2])
+    both = first.new_zeros((num_first + len(second), first.shape[1], tokens, first.shape[-1]))
+    both[:num_first, :, tokens - first.shape[-2] :] = first
+    both[num_first:, :, tokens - second.shape[-2] :] = second
+    return both
 
 
 def roomy_cache(model: Any) -> Cache | None:

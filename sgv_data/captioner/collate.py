@@ -16,14 +16,19 @@ Side = Literal["left", "right"]
 def collate(samples: Sequence[Inputs], side: Side, pad_id: int) -> dict[str, torch.Tensor]:
     """One batch: token tensors (B, T) padded on `side`, picture tensors joined along their first dimension.
 
-    Pad right to train, left to generate. Pictures of different sizes are padded with zeros at their ends, as the
-    processors of models that allow them do.
+    Pad right to train, left to generate. Samples without a picture have no picture tensors. Pictures of different sizes
+    are padded with zeros at their ends, as the processors of models that allow them do.
     """
     padding = {"input_ids": pad_id, "labels": IGNORED}
     batch = {}
-    for name in samples[0]:
-        values = [sample[name] for sample in samples]
-        batch[name] = _stack_tokens(values, side, padding.get(name, 0)) if name in TOKEN_KEYS else _join(values)
+    for name in dict.fromkeys(name for sample in samples for name in sample):
+        if name in TOKEN_KEYS:
+            rows = [sample[name] if name in sample else sample["input_ids"].new_zeros(()) for sample in samples]
+            lengths = [len(sample["input_ids"]) for sample in samples]
+            rows = [row if row.dim() else row.expand(length) for row, length in zip(rows, lengths, strict=True)]
+            batch[name] = _stack_tokens(rows, side, padding.get(name, 0))
+        else:
+            batch[name] = _join([sample[name] for sample in samples if name in sample])
     return batch
 
 

@@ -1,43 +1,58 @@
-"""Captions for a batch of pictures: greedy, so that a caption depends on its picture alone."""
+"""Captions for pictures as they are written down: text, how it ended, how many tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from sgv_data.captioner.collate import collate
 from sgv_data.captioner.load import Captioner
-from sgv_data.captioner.quiet import quiet_libraries
 from sgv_data.captioner.render import Inputs, Renderer
+from sgv_data.captioner.setting import Setting
 
-FinishReason = Literal["stop", "length"]
+if TYPE_CHECKING:
+    from sgv_data.captioner.decode import Batch, Row
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One generated caption. `completion_tokens` counts the end token where there is one."""
+    """One generated caption. `completion_tokens` counts the end token where there is one; `finish_reason` is stop,
+    length or repetition."""
 
     text: str
-    finish_reason: FinishReason
+    finish_reason: str
     prompt_tokens: int
     completion_tokens: int
 
 
 def greedy_settings(max_new_tokens: int) -> dict[str, Any]:
-    """The decoding as it is recorded with every caption."""
-    return {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "max_new_tokens": max_new_tokens}
+    """Greedy decoding as it is recorded."""
+    return Setting(max_new_tokens).described()
+
+
+def new_batch(captioner: Captioner, renderer: Renderer) -> Batch:
+    """An empty batch of the kind that suits the model."""
+    from sgv_data.captioner.decode import RollingBatch, can_roll
+    from sgv_data.captioner.whole import WholeBatch
+
+    kind = RollingBatch if can_roll(captioner.model) else WholeBatch
+    return kind(captioner.model, renderer.end_ids, renderer.pad_id, renderer.max_tokens)
+
+
+def written(row: Row, renderer: Renderer) -> Written:
+    """What an ended row says."""
+    ids = row.tokens[:-1] if row.ended == "stop" else row.tokens
+    return Written(renderer.caption_text(ids), row.ended, row.prompt_tokens, len(row.tokens))
 
 
 class CaptionGenerator:
     """Greedy decoding with one model, in float32 the same for a picture whatever batch it is in."""
 
     def __init__(self, captioner: Captioner, renderer: Renderer, max_new_tokens: int) -> None:
-        self._model, self._device = captioner.model, captioner.device
-        self._renderer, self._max_new_tokens = renderer, max_new_tokens
+        self._captioner, self._renderer = captioner, renderer
+        self._setting = Setting(max_new_tokens)
 
-    def write(self, samples: Sequence[Inputs]) -> list[Written]:
+    def write(self, samples: Sequence[Inputs], setting: Setting | None = None, seed: int = 0) -> list[Written]:
         """Captions for rendered prompts (`Renderer.prompt_inputs`), in their order.
 
         Raises:
@@ -45,52 +60,15 @@ class CaptionGenerator:
         """
         import torch
 
-        batch = collate(samples, "left", self._renderer.pad_id)
-        dtype = self._model.dtype
-        moved = {
-            name: value.to(self._device, dtype if value.is_floating_point() else None) for name, value in batch.items()
-        }
+        from sgv_data.captioner.decode import Row
+
+        batch = new_batch(self._captioner, self._renderer)
+        rows = [Row(place, sample, setting or self._setting, seed) for place, sample in enumerate(samples)]
         with torch.inference_mode():
-            rows = self._decode(moved)
-        return [self._read(row, len(sample["input_ids"])) for row, sample in zip(rows, samples, strict=True)]
-
-    def _decode(self, batch: dict[str, Any]) -> list[list[int]]:
-        """New token ids per row; rows may go on behind their end token."""
-        from sgv_data.captioner.cache import roomy_cache
-        from sgv_data.captioner.decode import can_decode, greedy
-
-        num_prompt = batch["input_ids"].shape[1]
-        room = self._renderer.max_tokens
-        new_tokens = self._max_new_tokens if room is None else max(1, min(self._max_new_tokens, room - num_prompt))
-        if can_decode(self._model):
-            return greedy(self._model, batch, new_tokens, self._renderer.end_ids)
-        with quiet_libraries(), self._own_settings(new_tokens):
-            ids_BT = self._model.generate(**batch, past_key_values=roomy_cache(self._model))
-        rows: list[list[int]] = ids_BT[:, num_prompt:].tolist()
-        return rows
-
-    @contextmanager
-    def _own_settings(self, new_tokens: int) -> Iterator[None]:
-        """Replaces the model's generation settings: they often ask for sampling that nobody set here."""
-        from transformers import GenerationConfig
-
-        before = self._model.generation_config
-        self._model.generation_config = GenerationConfig(
-            **{**greedy_settings(new_tokens), "use_cache": True},
-            eos_token_id=self._renderer.end_ids,
-            pad_token_id=self._renderer.pad_id,
-        )
-        try:
-            yield
-        finally:
-            self._model.generation_config = before
-
-    def _read(self, row: list[int], prompt_tokens: int) -> Written:
-        ends = set(self._renderer.end_ids)
-        end = next((place for place, token in enumerate(row) if token in ends), None)
-        if end is None:
-            return Written(self._renderer.caption_text(row), "length", prompt_tokens, len(row))
-        return Written(self._renderer.caption_text(row[:end]), "stop", prompt_tokens, end + 1)
+            batch.join(rows)
+            while batch.num_rows:
+                batch.step()
+        return [written(row, self._renderer) for row in rows]
 
 
 def is_out_of_memory(exc: BaseException) -> bool:

@@ -22,6 +22,9 @@ TINY = "tiny"
 HASHED_UP_TO_BYTES = 200_000_000
 """Larger model folders are known by the names and sizes of their files: hashing them would take longer than a look."""
 
+_TRAINED = ("train", "model")
+"""Where in a run folder the trained captioner lies."""
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -60,10 +63,17 @@ def find_model(base_model: str, revision: str | None = None) -> ModelPlace:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ManifestError(f"captioner.base_model: the folder {base_model} holds no config.json, so no model")
-        return ModelPlace(str(path.absolute()), None, path.absolute().name, is_folder=True)
+        return ModelPlace(str(path.absolute()), None, _folder_label(path.absolute()), is_folder=True)
+    if path.parts[-2:] == _TRAINED:
+        raise ManifestError(f"captioner.base_model: {path.parent.parent} has no trained captioner yet; train it first")
     if base_model.startswith((".", "/", "~")) or base_model.count("/") > 1:
         raise ManifestError(f"captioner.base_model: no such folder: {base_model}")
     return ModelPlace(base_model, revision, base_model, is_folder=False)
+
+
+def _folder_label(folder: Path) -> str:
+    """A model folder's name; that of the run for one that a run has trained."""
+    return folder.parts[-3] if folder.parts[-2:] == _TRAINED and len(folder.parts) > 2 else folder.name
 
 
 def model_identity(base_model: str, revision: str | None = None) -> dict[str, Any]:

@@ -6,8 +6,11 @@ Imports no torch: worker processes use it.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +49,17 @@ def visible_side_px(image_processor: Any) -> int | None:
     return math.isqrt(largest) if largest > _PIXEL_COUNT else largest
 
 
+def visible_side_of(model: Path) -> int | None:
+    """`visible_side_px` of the processor in a model folder, without loading it."""
+    for name, part in (("processor_config.json", "image_processor"), ("preprocessor_config.json", None)):
+        if (model / name).is_file():
+            config = json.loads((model / name).read_text(encoding="utf-8"))
+            found: Any = config.get(part) if part else config
+            if isinstance(found, dict):
+                return visible_side_px(SimpleNamespace(**found))
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class PictureOpener:
     """Opens pictures for a captioner; cheap to send to a worker process. `side_px` is `visible_side_px`."""
@@ -70,7 +84,24 @@ class PictureOpener:
             PictureChanged: its bytes are not those that were indexed.
             InputError: its source is gone.
         """
-        return decode(self.reader.read_row(row), self.limits, self.bound_px(row), draft_room=1)[1]
+        return self.decode(row, self.read(row))
+
+    def read(self, row: ImageRow) -> bytes:
+        """The picture's bytes.
+
+        Raises:
+            PictureChanged: they are not those that were indexed.
+            InputError: its source is gone.
+        """
+        return self.reader.read_row(row)
+
+    def decode(self, row: ImageRow, data: bytes) -> Image:
+        """The picture in its bytes, as RGB, upright.
+
+        Raises:
+            BadPicture: it cannot be decoded.
+        """
+        return decode(data, self.limits, self.bound_px(row), draft_room=1)[1]
 
 
 def picture_opener(manifest: Manifest, image_processor: Any) -> PictureOpener:

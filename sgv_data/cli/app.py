@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import os
-import signal
 import sqlite3
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from sgv_data.cli import batches, cache, collect, plan, status, tune
+from sgv_data.cli import (
+    batches,
+    cache,
+    collect,
+    evaluate,
+    expand,
+    mix,
+    plan,
+    publish,
+    shard,
+    show,
+    status,
+    train,
+    tune,
+    verify,
+)
+from sgv_data.cli import filter as filter_command
 from sgv_data.cli.options import ManifestPath, Overrides, Quiet, Redo, Runs, at_work, console, load, output
+from sgv_data.cli.streams import outlive_readers
 from sgv_data.errors import SgvError, disk_error, redact
 from sgv_data.printable import printable
 
@@ -23,7 +37,6 @@ class Guarded(TyperGroup):
     """Turns every error a user can cause or meet into one sentence and an exit code, never a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is answered like Ctrl-C
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -62,9 +75,7 @@ def main() -> None:
     """Entry point of `sgv`."""
     # Read by torch at its first import: threads that wait must not spin, or a busy machine trains ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without some character shows ? for it
+    outlive_readers()
     app()
 
 
@@ -132,75 +143,13 @@ def index(
 collect.register(app)
 tune.register(app)
 batches.register(app)
+filter_command.register(app)
+train.register(app)
+expand.register(app)
 
 
-@app.command(name="filter")
-def filter_(
-    manifest: ManifestPath,
-    which: Annotated[str, typer.Argument(metavar="[teacher|student]", help="Whose captions are judged.")] = "teacher",
-    set_: Overrides = None,
-    runs: Runs = Path("runs"),
-    redo: Redo = False,
-    quiet: Quiet = False,
-) -> None:
-    """Score every caption, then keep or reject it with a reason.
-
-    Scores lie beside the verdicts in filter-teacher/ or filter-student/; thresholds are in the manifest's section
-    filter.
-    """
-    from sgv_data.errors import ManifestError
-
-    if which not in ("teacher", "student"):
-        raise ManifestError(f"filter judges captions of the teacher or the student, not of {which!r}")
-    _stage(f"filter-{which}", manifest, set_, runs, redo, quiet)
-
-
-@app.command()
-def train(
-    manifest: ManifestPath,
-    set_: Overrides = None,
-    runs: Runs = Path("runs"),
-    redo: Redo = False,
-    quiet: Quiet = False,
-) -> None:
-    """Fine-tune the captioner on the kept teacher captions."""
-    _stage("train", manifest, set_, runs, redo, quiet)
-
-
-@app.command()
-def expand(
-    manifest: ManifestPath,
-    set_: Overrides = None,
-    runs: Runs = Path("runs"),
-    redo: Redo = False,
-    quiet: Quiet = False,
-) -> None:
-    """Let the captioner describe the other pictures."""
-    _stage("expand", manifest, set_, runs, redo, quiet)
-
-
-@app.command()
-def shard(
-    manifest: ManifestPath,
-    set_: Overrides = None,
-    runs: Runs = Path("runs"),
-    redo: Redo = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write the kept captions with their pictures into webdataset tars."""
-    _stage("shard", manifest, set_, runs, redo, quiet)
-
-
-@app.command()
-def publish(
-    manifest: ManifestPath,
-    set_: Overrides = None,
-    runs: Runs = Path("runs"),
-    redo: Redo = False,
-    quiet: Quiet = False,
-) -> None:
-    """Check the shards with the libraries people load them with, write the card, and put all in its place."""
-    _stage("publish", manifest, set_, runs, redo, quiet)
+shard.register(app)
+publish.register(app)
 
 
 @app.command()
@@ -219,26 +168,10 @@ status.register(app)
 cache.register(app)
 
 
-@app.command()
-def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset folder: a run's shard/ or a published one.")],
-    decode: Annotated[
-        bool, typer.Option("--decode", help="Decode every picture, also those whose hash the index states.")
-    ] = False,
-    quiet: Quiet = False,
-) -> None:
-    """Read shards back and compare every byte with index and checksums. Needs no manifest.
-
-    Names each thing that is wrong with its file and sample, and ends with exit code 10 if there is any.
-    """
-    from sgv_data.cli.screen import Screen
-    from sgv_data.cli.tables import sound_line
-    from sgv_data.shard.verify import verify_dataset
-
-    with Screen(console, quiet) as screen:
-        found = verify_dataset(folder, screen, decode)
-    found.require_sound()
-    output.print(sound_line(found), markup=False, highlight=False)
+verify.register(app)
+mix.register(app)
+evaluate.register(app)
+show.register(app)
 
 
 def _version(wanted: bool) -> None:

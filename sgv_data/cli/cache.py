@@ -124,7 +124,10 @@ def prune(
             used=_used(not_used_by, runs, opened) if not_used_by else None,
         )  # fmt: skip
         gone = prune_cache(opened, choice, really=yes)
-    line = f"{gone.num_replies:,} paid replies (${gone.usd:,.2f}), {gone.num_captions:,} of them with a caption, and "
+    if not gone.num_replies and not gone.num_failures:
+        output.print("nothing satisfies these conditions", markup=False, highlight=False)
+        return
+    line = f"{gone.num_replies:,} paid replies ({_usd(gone.usd)}), {gone.num_captions:,} of them with a caption, and "
     line += f"{gone.num_failures:,} noted failures "
     output.print(line + ("deleted" if yes else "would go; say --yes to delete them"), markup=False, highlight=False)
 
@@ -200,7 +203,7 @@ def _replies_table(facts: CacheFacts) -> Table:
     for name in ("replies", "money"):
         table.add_column(name, justify="right")
     for group in facts.groups:
-        table.add_row(group.model, group.lane, group.outcome, f"{group.num_replies:,}", f"${group.usd:,.2f}")
+        table.add_row(group.model, group.lane, group.outcome, f"{group.num_replies:,}", _usd(group.usd))
     return table
 
 
@@ -212,7 +215,11 @@ def _runs_table(facts: CacheFacts) -> Table:
         table.add_column(name, justify="right")
     for run in facts.runs:
         table.add_row(
-            f"{run.name} {run.run}".strip(), run.since_utc, f"{run.num_replies:,}", f"${run.usd:,.2f}",
-            f"{run.num_open:,} (${run.open_usd:,.2f})", f"${run.pruned_usd:,.2f}",
+            f"{run.name} {run.run}".strip(), run.since_utc, f"{run.num_replies:,}", _usd(run.usd),
+            f"{run.num_open:,} ({_usd(run.open_usd)})", _usd(run.pruned_usd),
         )  # fmt: skip
     return table
+
+
+def _usd(usd: float) -> str:
+    return f"${usd:,.4f}" if 0 < usd < 1 else f"${usd:,.2f}"

@@ -39,7 +39,7 @@ def load(manifest: Path, overrides: list[str] | None, runs: Path) -> tuple[Manif
     from sgv_data.manifest_file import load_manifest
     from sgv_data.run_folder import RunFolder
 
-    loaded = load_manifest(manifest, overrides or ())
+    loaded = load_manifest(manifest, overrides or (), runs)
     return loaded, RunFolder(runs / loaded.name)
 
 

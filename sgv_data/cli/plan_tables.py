@@ -78,7 +78,7 @@ def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "flex lane", _usd(total.money["flex"])
     yield "time, live", _time(plan)
     rounds = f"{plan.batches.rounds:,} rounds of up to a day" if plan.batches.rounds > 1 else "up to a day"
-    yield "time, batch", f"{rounds}; about {plan.batches.num_files:,} files, {_bytes(total.upload_bytes)} to upload"
+    yield "time, batch", f"{rounds}; {_files(plan.batches.num_files)}, {_bytes(total.upload_bytes)} to upload"
     disk = plan.disk
     yield "disk", (
         f"replies {_bytes(disk.replies_bytes)}, tables {_bytes(disk.tables_bytes)}, shards {_bytes(disk.shards_bytes)}"
@@ -141,3 +141,7 @@ def _bytes(num_bytes: float) -> str:
         if num_bytes >= size:
             return f"{num_bytes / size:,.1f} {unit}"
     return f"{num_bytes / 1e3:,.0f} kB"
+
+
+def _files(number: int) -> str:
+    return "one file" if number == 1 else f"about {number:,} files"

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from sgv_data.cli.interrupts import answer_interrupts
 from sgv_data.cli.panels import draw
 from sgv_data.printable import printable
 from sgv_data.progress import Panel
@@ -48,6 +49,7 @@ class Screen:
         self._live = self._make_live() if can_draw_over else None
 
     def __enter__(self) -> Screen:
+        answer_interrupts()
         if self._live is not None:
             self._live.start()
         return self

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sgv_data.cli.interrupts import answer_interrupts
 from sgv_data.cli.options import ManifestPath, Overrides, Runs, load, output
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def status(
     from sgv_data.cli.run_status import read_status
 
     loaded, folder = load(manifest, set_, runs)
+    answer_interrupts()
     looks = _looks(loaded, folder) if watch else iter([read_status(loaded, folder)])
     try:
         if json:

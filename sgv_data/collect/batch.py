@@ -172,9 +172,12 @@ async def _queue(
                 open_usd = ledger.set_aside_usd() if settled_only else 0.0
                 budget.spent_usd = cache.spent_usd(price_of(teacher, Lane.BATCH)) - open_usd
 
+        queue = Queue(desk, sender, teacher.batch, watch, progress, tell_spent)
         try:
-            yield desk, Queue(desk, sender, teacher.batch, watch, progress, tell_spent)
+            yield desk, queue
         finally:
+            tell_spent()
+            queue.tick(last=True)
             # Whoever spends next must leave what batches under way may still cost.
             tell_spent(settled_only=False)
 

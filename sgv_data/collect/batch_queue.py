@@ -133,9 +133,9 @@ class Queue:
             await self._sleep(min(_TICK_S, left_s))
             left_s -= _TICK_S
 
-    def tick(self) -> None:
+    def tick(self, last: bool = False) -> None:
         """Shows how things stand."""
-        self._watch.tick((), self.num_waiting, 0, _BINDING)
+        self._watch.tick((), self.num_waiting, 0, _BINDING, last)
 
     async def look(self) -> None:
         """Asks about every open batch and takes those that are over.

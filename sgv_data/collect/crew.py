@@ -17,7 +17,6 @@ from sgv_data.collect.prepare import Prepared, Unusable
 from sgv_data.collect.questions import Questions
 from sgv_data.collect.watch import Watch
 from sgv_data.collect.workshop import Workshop
-from sgv_data.errors import SgvError
 from sgv_data.records import ImageRow, Outcome, image_order
 from sgv_data.run_folder import utc_now
 
@@ -61,6 +60,7 @@ class Crew:
         self._session, self._recipe = session, recipe
         self._under_way: set[str] = set()
         self._in_air: set[asyncio.Task[None]] = set()
+        self._at_work: list[asyncio.Task[None]] = []
         self._is_fed = False
         self._end: asyncio.Future[None]
         self.num_ended = 0
@@ -69,27 +69,28 @@ class Crew:
         """Returns when every pending picture has ended on disk.
 
         Raises:
-            SgvError: the run stops (provider, budget, disk, alarm); requests in the air, which are paid for, were still
-                awaited and stored.
+            SgvError: the run stops (provider, budget, disk, alarm). After this and every other error, requests in the
+                air, which are paid for, were still awaited and stored.
             CancelledError: the user wants it to end; what is in the air gets a moment, then it is let go.
         """
         self._end = asyncio.get_running_loop().create_future()
         tasks = [self._start(work) for work in (self._feed(pending), self._send_all(), self._look_around())]
+        self._at_work = tasks
+        patience_s = _LAST_ANSWERS_S
         try:
             await self._end
-        except asyncio.CancelledError:
-            await self._land(tasks, _LAST_CALL_S)
-            raise
-        except SgvError:
-            await self._land(tasks, _LAST_ANSWERS_S)
-            raise
-        else:
             await self._asker.finish()
+        except asyncio.CancelledError:
+            patience_s = _LAST_CALL_S
+            raise
         finally:
-            left = [*tasks, *self._in_air]
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+            try:
+                await self._land(tasks, patience_s)
+            finally:
+                left = [*tasks, *self._in_air]
+                for task in left:
+                    task.cancel()
+                await asyncio.gather(*left, return_exceptions=True)
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Runs beside the others; an error ends them all."""
@@ -101,6 +102,9 @@ class Crew:
         self._in_air.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not self._end.done():
             self._end.set_exception(error)
+            # At once: `work` wakes only after those that the ended request made room for.
+            for other in self._at_work:
+                other.cancel()
 
     async def _land(self, tasks: list[asyncio.Task[None]], limit_s: float) -> None:
         """Sends nothing more and waits for what is in the air."""

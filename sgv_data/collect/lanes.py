@@ -7,6 +7,7 @@ import asyncio
 from sgv_data.collect.batch import ask_in_batches, check_none_waiting, has_batches, take_batches, without_waiting
 from sgv_data.collect.live import Desk, ask_live
 from sgv_data.collect.phases import Parts, Phase
+from sgv_data.collect.watch import Watch
 
 
 async def ask_all(desk: Desk, phases: list[Phase], num_pictures: int) -> int:
@@ -36,6 +37,8 @@ async def _live(desk: Desk, phase: Phase, num_pictures: int) -> int:
         return num_ended
     if in_batches:
         pending = without_waiting(pending, phase.questions, desk.cache, teacher, desk.session)
+    if phase.is_round:
+        pending = _told(pending, desk.watch)
     return num_ended + await ask_live(desk, phase, pending, num_pictures)
 
 
@@ -45,12 +48,21 @@ async def _in_batches(desk: Desk, phase: Phase, num_pictures: int) -> int:
     while (pending := await _pending(phase)) is not None:
         if not is_first and teacher.batch.leftovers == "live":
             return num_ended + await ask_live(desk, phase, pending, num_pictures)
+        if phase.is_round and is_first:
+            pending = _told(pending, desk.watch)
         num_ended += await ask_in_batches(
             phase.manifest, teacher.base_url, phase.questions, desk.cache, desk.session, num_pictures, pending,
             desk.progress, desk.watch, desk.budget,
         )  # fmt: skip
         is_first = False
     return num_ended
+
+
+def _told(parts: Parts, watch: Watch) -> Parts:
+    """Tells the watch of pictures that a round asks about: they are counted once more."""
+    for part in parts:
+        watch.asked_again(len(part))
+        yield part
 
 
 async def _pending(phase: Phase) -> Parts | None:

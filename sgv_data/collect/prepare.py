@@ -63,6 +63,11 @@ def recipe_name(teacher: Teacher) -> str:
     return f"{sizing_name(teacher)}-jpeg{teacher.image.jpeg_quality}-v{_RECIPE_VERSION}"
 
 
+def get_ready(manifest_json: str) -> None:
+    """Reads the manifest, so that a worker process has all it needs when the first pictures come."""
+    _opened(manifest_json)
+
+
 def prepare_batch(manifest_json: str, rows: Sequence[ImageRow]) -> list[Prepared | Untouched | Unusable]:
     """One result per row, in order. Takes the manifest as JSON so that a worker process parses it once."""
     manifest, reader = _opened(manifest_json)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from sgv_data.api.batch_ledger import Ledger
 from sgv_data.api.budget import Budget
 from sgv_data.api.cache import ReplyCache
 from sgv_data.api.prices import TokenPrice, price_of
@@ -18,13 +21,13 @@ from sgv_data.collect.prepare import recipe_name
 from sgv_data.collect.questions import Questions, prompt_identity
 from sgv_data.collect.scan import KEYS, Tally, tally
 from sgv_data.collect.table import CaptionTable, sampling_of
+from sgv_data.collect.table_parts import Making, write_captions
 from sgv_data.collect.watch import Watch
 from sgv_data.errors import ManifestError
 from sgv_data.manifest import Manifest, Teacher
-from sgv_data.records import CaptionRow, Outcome, StageReport, counted
+from sgv_data.records import Outcome, StageReport, counted
 from sgv_data.run_folder import write_durably
 from sgv_data.stage import StageContext
-from sgv_data.tables import write_table
 
 VERSION = 1
 KEEP = ("replies.sqlite", "replies.sqlite-*", "progress.jsonl", RETRIES, KEYS, ".payer")
@@ -33,6 +36,7 @@ _DEMO_TEACHER = "sgv:demo-teacher"
 _SESSION = ".session"
 _PAYER = ".payer"
 _LOG = "progress.jsonl"
+_LANES = "sgv_data.collect.lanes"
 
 
 def identity(manifest: Manifest, stage: str) -> dict[str, Any]:
@@ -54,11 +58,17 @@ def run(manifest: Manifest, context: StageContext) -> StageReport:
     session = _marker(context.folder / _SESSION)
     with _cache(manifest, context.folder) as cache:
         rounds = begin(context, manifest, cache, session)
-        count = tally(index, questions, price)
         phases = phases_of(manifest, questions, rounds, context.folder, index, cache, session)
-        num_new = _ask(manifest, context, cache, session, count, phases)
+        with ThreadPoolExecutor(3, thread_name_prefix="start") as pool:
+            # Much of each is spent outside of Python, so that two cores do them at once.
+            counting = pool.submit(tally, index, questions, price)
+            adding_up = pool.submit(cache.spent_usd, price)
+            pool.submit(import_module, _LANES)
+            is_pending = any(phase.has_parts() for phase in phases)
+            count, _ = counting.result(), adding_up.result()
+        num_new = _ask(manifest, context, cache, session, count, phases) if is_pending else 0
         table = CaptionTable(manifest, questions, cache, session, all_rounds(context.folder))
-        num_rows = write_table(context.folder, "captions", CaptionRow, table.rows(index))
+        num_rows = write_captions(table, Making.of(manifest, cache, session, context.folder), index)
         spent_usd = cache.spent_usd(price)
     num_failed = table.outcomes[Outcome.FAILED]
     return StageReport(
@@ -94,16 +104,16 @@ def _ask(
     manifest: Manifest, context: StageContext, cache: ReplyCache, session: str, count: Tally, phases: list[Phase]
 ) -> int:
     """Asks about all that is pending; returns how many pictures ended."""
-    if not any(phase.has_parts() for phase in phases):
-        return 0
     for phase in phases:
         _require_price(phase.manifest.teacher)
     _announce(context, manifest.teacher, count, cache)
-    # Here, since an HTTP client takes a second to load and a finished stage does not need one.
+    # Here, since an HTTP client takes a second to load and a finished stage does not need one. `run` has begun it.
     from sgv_data.collect.lanes import ask_all
     from sgv_data.collect.live import Desk
 
-    budget = Budget(manifest.teacher.budget_usd, cache.spent_usd(price_of(manifest.teacher)))
+    # What batches under way may cost is set aside, not spent.
+    settled_usd = cache.spent_usd(price_of(manifest.teacher)) - Ledger(cache, cache.run).set_aside_usd()
+    budget = Budget(manifest.teacher.budget_usd, max(0.0, settled_usd))
     watch = Watch(
         manifest, count.num_asked, phases[0].num_done_before, budget, context.progress, context.folder / _LOG
     )

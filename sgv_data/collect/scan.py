@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from sgv_data.api import cache_bulk
@@ -25,7 +26,7 @@ from sgv_data.api.cache import ReplyCache
 from sgv_data.api.prices import TokenPrice
 from sgv_data.collect.prepare import recipe_name
 from sgv_data.collect.questions import Questions
-from sgv_data.collect.scan_columns import Columns, Mask, Positions
+from sgv_data.collect.scan_columns import Columns, Mask, Positions, as_numbers
 from sgv_data.collect.scan_keys import KeyFile, purpose_of
 from sgv_data.manifest import Manifest
 from sgv_data.records import ImageRow, image_order
@@ -54,16 +55,26 @@ def tally(index: Path, questions: Questions, price: TokenPrice | None) -> Tally:
     count = Tally()
     columns = ["reject", "for_teacher", *(["source", "width_px", "height_px"] if price else [])]
     for table in Columns(index, "images").tables(columns):
-        for row in table.group_by(columns).aggregate([([], "count_all")]).to_pylist():
-            if row["reject"] is not None:
-                continue
-            count.num_usable += row["count_all"]
-            if row["for_teacher"]:
-                count.num_asked += row["count_all"]
-                if price:
-                    worst_usd = questions.worst_usd(row["source"], row["width_px"], row["height_px"], price)
-                    count.worst_usd += row["count_all"] * worst_usd
+        usable = pc.is_null(table["reject"])
+        asked = pc.and_(usable, table["for_teacher"])
+        count.num_usable += pc.sum(usable).as_py() or 0
+        count.num_asked += pc.sum(asked).as_py() or 0
+        if price:
+            for source, width_px, height_px, number in _sizes(table.filter(asked)):
+                count.worst_usd += number * questions.worst_usd(source, width_px, height_px, price)
     return count
+
+
+def _sizes(table: pa.Table) -> Iterator[tuple[str, int, int, int]]:
+    """Source, width, height, and how many rows have them. By hand: what Arrow has for it takes 0.3 s to load."""
+    if not table.num_rows:
+        return
+    source = table["source"].combine_chunks().dictionary_encode()
+    place = as_numbers(pa.chunked_array([source.indices]))
+    packed = as_numbers(table["width_px"]) << 32 | as_numbers(table["height_px"])
+    for number, name in enumerate(source.dictionary.to_pylist()):
+        for size, count in zip(*np.unique(packed[place == number], return_counts=True), strict=True):
+            yield name, int(size) >> 32, int(size) & 0xFFFFFFFF, int(count)
 
 
 def asked_rows(index: Path) -> Iterator[ImageRow]:

@@ -56,7 +56,11 @@ class CaptionTable:
             BalanceError: if a picture has neither an answer nor a failure.
         """
         for part in rows_at_once(index):
-            yield from map(self._counted, self._rows(part))
+            yield from self.part(part)
+
+    def part(self, part: list[ImageRow]) -> Iterator[CaptionRow]:
+        """`rows` for some pictures that the teacher gets."""
+        return map(self._counted, self._rows(part))
 
     def _rows(self, part: list[ImageRow]) -> Iterator[CaptionRow]:
         answers = self._answers(self._first, part)

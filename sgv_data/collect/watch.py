@@ -82,6 +82,10 @@ class Watch:
         self._pace.ended(self._clock(), usage_tokens)
         self._bell.ended(outcome, failure, text)
 
+    def asked_again(self, count: int) -> None:
+        """So many pictures more are to be asked about: they ended before and are asked another time."""
+        self._num_total += count
+
     def shared(self, count: int = 1) -> None:
         """So many pictures are done without having been asked about: they are equal to others."""
         self._num_shared += count
@@ -149,7 +153,8 @@ class Watch:
             return self._budget.spent_usd
         if num_now < _ENOUGH_TO_PROJECT:
             return None
-        return self._budget.spent_usd + (self._budget.spent_usd - self._spent_before_usd) / num_now * num_left
+        spent_now_usd = max(0.0, self._budget.spent_usd - self._spent_before_usd)
+        return self._budget.spent_usd + spent_now_usd / num_now * num_left
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

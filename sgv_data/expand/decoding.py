@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -24,12 +25,14 @@ _PICTURES_PER_TASK = 8
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A picture of the index, decoded (`pixels` and the hash of them), or the reason why not."""
+    """A picture of the index, decoded (`pixels` and the hash of them), or the reason why not, and what it took."""
 
     pixels: Pixels | None
     sent_sha256: str
     failure: FailureClass | None
     detail: str | None
+    read_s: float = 0.0
+    decode_s: float = 0.0
 
 
 def open_picture(opener: PictureOpener, row: ImageRow) -> Opened:
@@ -38,13 +41,17 @@ def open_picture(opener: PictureOpener, row: ImageRow) -> Opened:
     Raises:
         InputError: the source itself is gone.
     """
+    started = time.monotonic()
     try:
-        pixels: Pixels = np.asarray(opener.open(row))
+        data = opener.read(row)
+        have_read = time.monotonic()
+        pixels: Pixels = np.asarray(opener.decode(row, data))
     except BadPicture as exc:
         return Opened(None, "", FailureClass.BAD_IMAGE, str(exc))
     except PictureChanged as exc:
         return Opened(None, "", FailureClass.IMAGE_CHANGED, str(exc))
-    return Opened(pixels, pixels_sha256(pixels), None, None)
+    sent_sha256 = pixels_sha256(pixels)
+    return Opened(pixels, sent_sha256, None, None, have_read - started, time.monotonic() - have_read)
 
 
 class DecodingPool:
@@ -53,6 +60,8 @@ class DecodingPool:
     def __init__(self, opener: PictureOpener, num_workers: int, num_ahead: int) -> None:
         self._tasks_ahead = max(2 * num_workers, -(-num_ahead // _PICTURES_PER_TASK))
         self._pool = Workers(num_workers, _remember, opener)
+        # The processes start now: they are ready by the time the model is.
+        self._started = [self._pool.submit(_awake) for _ in range(num_workers)]
 
     def __enter__(self) -> DecodingPool:
         return self
@@ -91,6 +100,10 @@ _opener: list[PictureOpener] = []
 
 def _remember(opener: PictureOpener) -> None:
     _opener.append(opener)
+
+
+def _awake() -> None:
+    """Something to start a process for."""
 
 
 def _open_task(rows: list[ImageRow]) -> list[Opened]:

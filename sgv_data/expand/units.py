@@ -6,9 +6,11 @@ the same, and never by anybody else.
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -23,48 +25,71 @@ _NAME_DIGITS = 32
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Pictures described together."""
+    """Pictures described together. `made_by` is the hash of captioner, prompt and decoding."""
 
     name: str
     rows: tuple[ImageRow, ...]
+    made_by: str = ""
+
+    def halves(self) -> tuple[Unit, Unit]:
+        """Two units of the same pictures, for one that cannot be finished whole."""
+        middle = len(self.rows) // 2
+        return unit_of(self.rows[:middle], self.made_by), unit_of(self.rows[middle:], self.made_by)
+
+
+def unit_of(rows: tuple[ImageRow, ...], made_by: str) -> Unit:
+    """The unit of these pictures."""
+    pictures = [[row.image_id, row.sha256] for row in rows]
+    return Unit(digest({"made_by": made_by, "pictures": pictures})[:_NAME_DIGITS], rows, made_by)
 
 
 def cut_units(rows: Iterable[ImageRow], size: int, made_by: str) -> Iterator[Unit]:
-    """Cuts rows in hash order into units. `made_by` is the hash of captioner, prompt and sampling."""
+    """Cuts rows in hash order into units."""
     rows = iter(rows)
     while unit_rows := tuple(islice(rows, size)):
-        pictures = [[row.image_id, row.sha256] for row in unit_rows]
-        yield Unit(digest({"made_by": made_by, "pictures": pictures})[:_NAME_DIGITS], unit_rows)
+        yield unit_of(unit_rows, made_by)
 
 
 class UnitStore:
-    """Finished units, a Parquet file each."""
+    """Finished units, a Parquet file each: the askings about each picture, oldest first, in the unit's order."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
     def has(self, unit: Unit) -> bool:
         """Whether the unit is finished."""
         return self._path(unit).is_file()
 
-    def write(self, unit: Unit, captions: list[CaptionRow]) -> None:
-        """Stores a finished unit: it appears whole."""
+    def write(self, unit: Unit, askings: list[CaptionRow]) -> None:
+        """Stores a finished unit: it appears whole, also when several processes write the same one."""
         path = self._path(unit)
-        temporary = path.with_name(f".{path.name}.tmp")
-        pq.write_table(to_arrow(captions, CaptionRow), temporary, compression="zstd")
-        publish_file(temporary, path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        try:
+            pq.write_table(to_arrow(askings, CaptionRow), temporary, compression="zstd")
+            publish_file(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def read(self, unit: Unit) -> list[CaptionRow]:
-        """The captions of a finished unit, one per picture, in the unit's order.
+        """All askings of a finished unit.
 
         Raises:
             RunFolderError: if the file is damaged or holds something else.
         """
-        captions = list(read_file(self._path(unit), CaptionRow))
-        if [caption.image_id for caption in captions] != [row.image_id for row in unit.rows]:
+        askings = list(read_file(self._path(unit), CaptionRow))
+        if [image_id for image_id, _ in groupby(row.image_id for row in askings)] != [r.image_id for r in unit.rows]:
             raise RunFolderError(f"{self._path(unit)} does not hold the pictures it is named after; remove it")
-        return captions
+        return askings
+
+    def remove(self, unit: Unit) -> None:
+        """Forgets a unit that has become part of another."""
+        self._path(unit).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Removes what processes left that were killed while they wrote. For when nobody writes."""
+        for left in self.folder.glob(".*.tmp"):
+            left.unlink(missing_ok=True)
 
     def _path(self, unit: Unit) -> Path:
-        return self._folder / f"{unit.name}.parquet"
+        return self.folder / f"{unit.name}.parquet"

@@ -170,7 +170,7 @@ def _measured(entry: Entry, source: PictureSource) -> tuple[int, int, int]:
     """Width, height and size in bytes; width and height 0 where the header cannot be read."""
     part = source.part(entry.location)
     if part is None:
-        return (*(source.size_px or (0, 0)), 0)
+        return (*source.size_px, 0) if source.size_px else _in_memory(source, entry)
     try:
         file = os.open(part.path, os.O_RDONLY)
     except OSError:
@@ -185,23 +185,33 @@ def _measured(entry: Entry, source: PictureSource) -> tuple[int, int, int]:
         os.close(file)
 
 
+def _in_memory(source: PictureSource, entry: Entry) -> tuple[int, int, int]:
+    """The same of a picture that lies in no file."""
+    try:
+        data = source.read(entry.location)
+    except OSError:
+        return 0, 0, 0
+    width_px, height_px = _by_pillow(data) or (0, 0)
+    return width_px, height_px, len(data)
+
+
 def _size(file: int, part: FilePart, num_bytes: int) -> tuple[int, int] | None:
     wanted = _HEAD_BYTES
     while True:
         head = os.pread(file, min(wanted, num_bytes), part.offset_bytes)
         try:
-            return header_size(head) or _by_pillow(file, part, num_bytes)
+            return header_size(head) or _by_pillow(os.pread(file, num_bytes, part.offset_bytes))
         except HeaderGoesOn as more:
             if wanted >= num_bytes or more.num_bytes > num_bytes:
                 return None
             if wanted > _MOST_HEAD_BYTES:
-                return _by_pillow(file, part, num_bytes)
+                return _by_pillow(os.pread(file, num_bytes, part.offset_bytes))
             wanted = max(8 * wanted, more.num_bytes)
 
 
-def _by_pillow(file: int, part: FilePart, num_bytes: int) -> tuple[int, int] | None:
+def _by_pillow(data: bytes) -> tuple[int, int] | None:
     try:
-        with Image.open(io.BytesIO(os.pread(file, num_bytes, part.offset_bytes))) as image:
+        with Image.open(io.BytesIO(data)) as image:
             return int(image.width), int(image.height)
     except (
         OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, struct.error,

@@ -16,8 +16,8 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
           (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))  # fmt: skip
 
 
-def render_card(facts: DatasetFacts, location: str) -> str:
-    """The whole README.md. `location` is what its loading snippets open."""
+def render_card(facts: DatasetFacts, location: str, on_hub: bool = False) -> str:
+    """The whole README.md. `location` is what its loading snippets open: a folder, or a repository of the Hub."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
@@ -27,7 +27,7 @@ def render_card(facts: DatasetFacts, location: str) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(cell=_cell, fenced=_fenced, number=_number, size=_size)
-    body = environment.get_template(_TEMPLATE).render(facts=facts, location=location)
+    body = environment.get_template(_TEMPLATE).render(facts=facts, location=location, on_hub=on_hub)
     head = yaml.safe_dump(front_matter(facts), sort_keys=False, allow_unicode=True, width=10_000)
     return f"---\n{head}---\n\n{body}"
 

@@ -1,6 +1,6 @@
 """Where a dataset goes. A target hands out a place to prepare it, and takes the finished folder whole.
 
-Folders (`file://`) are the one kind there is; another kind offers the same three methods and a line in `open_target`.
+Folders (`file://`) are here, repositories on the Hub (`hf://`) in `hub_target.py`; `open.py` chooses.
 """
 
 from __future__ import annotations
@@ -8,18 +8,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sgv_data.errors import InputError, ManifestError, RunFolderError
+from sgv_data.dataset_format import visible_files
+from sgv_data.errors import InputError, RunFolderError
+from sgv_data.records import FileStamp
 from sgv_data.run_folder import publish_folder, sync_folder
 
 MARKER = "dataset.json"
 """In every published dataset: its name among other facts, so that only a later version of it may take its place."""
 
-_SCHEME = "file://"
+_LINK = "published.json"
+# A link to the marker of the published folder: a finished stage whose file is missing is noticed by every command.
 
 
 class Target(Protocol):
@@ -29,31 +32,44 @@ class Target(Protocol):
     def location(self) -> str:
         """What a user gives to a loader to read the dataset from there."""
 
-    def prepare(self) -> Path:
-        """An empty folder to build the dataset in, after whatever an interrupted attempt left is put right.
+    @property
+    def on_hub(self) -> bool:
+        """Whether that is the name of a repository on the Hub."""
+
+    def check(self) -> None:
+        """Sees that the dataset may go there, before anything is prepared.
 
         Raises:
             InputError: if something else is already there.
         """
 
-    def put(self, prepared: Path) -> None:
-        """Makes the prepared folder the dataset at the target: readers see the old one or the new one, never a mix."""
+    def prepare(self) -> Path:
+        """An empty folder to build the dataset in, after whatever an interrupted attempt left is put right."""
+
+    def plan(self, prepared: Path, files: Mapping[str, FileStamp]) -> TargetPlan:
+        """What `put` would do."""
+
+    def put(self, prepared: Path, files: Mapping[str, FileStamp]) -> None:
+        """Makes the prepared folder the dataset at the target: readers see the old one or the new one, never a mix.
+
+        `files` are all files in the folder. The folder is gone afterwards.
+        """
+
+    def mark(self, stage: Path) -> None:
+        """Leaves in the stage's folder what shows later whether the dataset is still there, where that can be seen."""
 
 
-def open_target(to: str, dataset: str, run_root: Path, stage_folders: Iterable[Path]) -> Target:
-    """The target that `publish.to` names.
+@dataclass(frozen=True, slots=True)
+class TargetPlan:
+    """What a publication does to its target. `warnings` are sentences about limits it comes near to."""
 
-    Raises:
-        ManifestError: if it is of no known kind, or a folder that the run itself needs.
-    """
-    if not to.startswith(_SCHEME) or not to.removeprefix(_SCHEME):
-        raise ManifestError(f"publish.to must be file://FOLDER, absolute or below the run folder (got {to!r})")
-    folder = (run_root / Path(to.removeprefix(_SCHEME)).expanduser()).resolve()
-    root = run_root.resolve()
-    for taken in (root, *(each.resolve() for each in stage_folders)):
-        if taken.is_relative_to(folder) or (taken != root and folder.is_relative_to(taken)):
-            raise ManifestError(f"publish.to must not be a folder that the run works in (got {to!r}; see {taken})")
-    return FolderTarget(folder, dataset)
+    num_files: int
+    num_bytes: int
+    send: tuple[str, ...]
+    send_bytes: int
+    delete: tuple[str, ...]
+    num_commits: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +83,28 @@ class FolderTarget:
     def location(self) -> str:
         return self.folder.name
 
+    @property
+    def on_hub(self) -> bool:
+        return False
+
     def prepare(self) -> Path:
         self._recover()
-        self._check()
         shutil.rmtree(self._new, ignore_errors=True)
         self._new.mkdir(parents=True)
         return self._new
 
-    def put(self, prepared: Path) -> None:
-        self._check()
+    def plan(self, prepared: Path, files: Mapping[str, FileStamp]) -> TargetPlan:
+        num_bytes = sum(stamp.num_bytes for stamp in files.values())
+        old = set(visible_files(self.folder)) if self.folder.is_dir() else set()
+        return TargetPlan(len(files), num_bytes, tuple(sorted(files)), num_bytes, tuple(sorted(old - files.keys())))
+
+    def mark(self, stage: Path) -> None:
+        link = stage / _LINK
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(self.folder / MARKER, stage))
+
+    def put(self, prepared: Path, files: Mapping[str, FileStamp]) -> None:
+        self.check()
         if self.folder.exists():
             os.rename(self.folder, self._old)
         publish_folder(prepared, self.folder)
@@ -98,8 +127,8 @@ class FolderTarget:
             os.rename(self._old, self.folder)
             sync_folder(self.folder.parent)
 
-    def _check(self) -> None:
-        """Sees that nothing strange would be replaced."""
+    def check(self) -> None:
+        self._recover()
         if not self.folder.exists():
             return
         if not self.folder.is_dir():

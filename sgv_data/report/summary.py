@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from sgv_data.manifest import Manifest
 from sgv_data.records import StageRecord, StageReport
 from sgv_data.report.accuracy import AccuracyTable, read_accuracy
+from sgv_data.report.training import TrainingFacts, read_training
 from sgv_data.run_folder import RunFolder
 from sgv_data.tables import table_files
 
@@ -55,6 +56,7 @@ class Summary:
     published_to: str | None
     report_path: Path | None
     missing: tuple[str, ...] = field(default=())
+    training: TrainingFacts | None = None
 
     @property
     def held_out_loss(self) -> float | None:
@@ -106,6 +108,7 @@ def summarize(manifest: Manifest, run_folder: RunFolder, active: tuple[str, ...]
         published_to=_published_to(manifest, run_folder),
         report_path=page if page.is_file() else None,
         missing=tuple(name for name in made if name not in reports),
+        training=read_training(run_folder.stage("train"), reports["train"]) if "train" in reports else None,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,9 @@ from sgv_data.run_folder import write_durably
 from sgv_data.shard.choose import Chosen, LeftOut
 from sgv_data.shard.tar import MOST_TAIL_BYTES, member_num_bytes
 from sgv_data.tables import TableWriter
+
+TAKEN_DOWN = "taken_down"
+"""The reason under which samples removed on request are counted."""
 
 _WHOLE = "plan.json"
 
@@ -76,28 +79,40 @@ def read_plan(folder: Path) -> Plan | None:
 
 
 def make_plan(
-    folder: Path, choices: Iterable[Chosen | LeftOut], settings: Shard, seed: int, lineage: Lineage, progress: Progress
+    folder: Path,
+    choices: Iterable[Chosen | LeftOut],
+    settings: Shard,
+    seed: int,
+    lineage: Lineage,
+    progress: Progress,
+    removed: frozenset[str] = frozenset(),
+    on_planned: Callable[[PlannedShard], None] = lambda _: None,
 ) -> Plan:
     """Deals out the samples in the order given and writes the plan into `folder`.
 
     A tar is closed before it would exceed `max_samples`, or `max_bytes` counted over the pictures' original bytes.
+    Samples whose keys are `removed` take their place in a tar but are not written. `on_planned` is called for each
+    tar as soon as its part of the plan is on disk.
 
     Raises:
         RunFolderError: if two pictures have the same key.
     """
     rejected: Counter[CaptionReject] = Counter()
     failed: Counter[FailureClass] = Counter()
-    num_images = skipped = 0
+    num_images = skipped = num_removed = 0
     last = ("", "")
     with ExitStack() as stack:
-        splits = {split: stack.enter_context(_Split(folder, split, settings)) for split in SPLITS}
+        splits = {split: stack.enter_context(_Split(folder, split, settings, on_planned)) for split in SPLITS}
         for choice in choices:
             num_images += 1
             progress.advance()
             if isinstance(choice, Chosen):
                 sample = _planned(choice, lineage if choice.caption.producer is CaptionSet.STUDENT else Lineage())
                 last = _distinct(last, sample)
-                splits[split_of(sample.image_id, seed, settings.validation)].add(sample, choice.image.num_bytes)
+                gone = sample.key in removed
+                num_removed += gone
+                split = splits[split_of(sample.image_id, seed, settings.validation)]
+                split.add(sample, choice.image.num_bytes, write=not gone)
             elif isinstance(choice, CaptionReject):
                 rejected[choice] += 1
             elif isinstance(choice, FailureClass):
@@ -106,7 +121,10 @@ def make_plan(
                 skipped += 1
     plan = Plan(
         shards=[shard for split in splits.values() for shard in split.shards],
-        num_images=num_images, rejected=counted(rejected), failed=counted(failed), skipped=skipped,
+        num_images=num_images,
+        rejected={**counted(rejected), **({TAKEN_DOWN: num_removed} if num_removed else {})},
+        failed=counted(failed),
+        skipped=skipped,
     )
     write_durably(folder / _WHOLE, plan.model_dump_json(indent=1))
     return plan
@@ -139,10 +157,10 @@ def _distinct(last: tuple[str, str], sample: PlannedSample) -> tuple[str, str]:
 class _Split:
     """Deals the samples of one split into tars."""
 
-    def __init__(self, folder: Path, split: str, settings: Shard) -> None:
-        self._folder, self._split, self._settings = folder, split, settings
+    def __init__(self, folder: Path, split: str, settings: Shard, on_planned: Callable[[PlannedShard], None]) -> None:
+        self._folder, self._split, self._settings, self._on_planned = folder, split, settings, on_planned
         self._writer: TableWriter[PlannedSample] | None = None
-        self._num_bytes = 0
+        self._num_bytes = self._num_places = 0
         self.shards: list[PlannedShard] = []
 
     def __enter__(self) -> Self:
@@ -150,25 +168,30 @@ class _Split:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._writer is not None:
-            self._writer.__exit__(kind)
+            writer, self._writer = self._writer, None
+            writer.__exit__(kind)
+            if kind is None:
+                self._on_planned(self.shards[-1])
 
-    def add(self, sample: PlannedSample, image_num_bytes: int) -> None:
+    def add(self, sample: PlannedSample, image_num_bytes: int, write: bool = True) -> None:
         sizes = (image_num_bytes, len(sample.provenance.encode()), len(sample.text.encode()))
         num_bytes = sum(map(member_num_bytes, sizes))
         if not self.shards or self._is_full(num_bytes):
             self._open_next()
         assert self._writer is not None
-        self._writer.add(sample)
         self._num_bytes += num_bytes
-        self.shards[-1].num_samples += 1
+        self._num_places += 1
+        if write:
+            self._writer.add(sample)
+            self.shards[-1].num_samples += 1
 
     def _is_full(self, more_bytes: int) -> bool:
-        too_many = self.shards[-1].num_samples >= self._settings.max_samples
+        too_many = self._num_places >= self._settings.max_samples
         return too_many or self._num_bytes + more_bytes > self._settings.max_bytes
 
     def _open_next(self) -> None:
         self.__exit__(None)
         name = tar_name(self._split, len(self.shards))
         self._writer = TableWriter(self._folder, name, PlannedSample).__enter__()
-        self._num_bytes = MOST_TAIL_BYTES
+        self._num_bytes, self._num_places = MOST_TAIL_BYTES, 0
         self.shards.append(PlannedShard(name=name, split=self._split, num_samples=0))

@@ -1,4 +1,4 @@
-"""Stage `shard`: plan the tars, write them, add index and checksums.
+"""Stage `shard`: plan the tars and write them meanwhile, add index and checksums.
 
 Work in progress lies in `.work/` (see `plan.py` and `write.py`). When everything is there, `.report.json` is written
 and `.work/` goes: an attempt that is killed between that and the stage's record finds the report and does nothing more.
@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sgv_data.dataset_format import DATA
 from sgv_data.errors import InputError, ManifestError
 from sgv_data.manifest import Manifest
-from sgv_data.processes import in_order, usable_cores
+from sgv_data.processes import usable_cores
 from sgv_data.provenance import SCHEMA_VERSION, Lineage
 from sgv_data.records import CaptionSet, StageReport, counted
 from sgv_data.run_folder import digest, write_durably
 from sgv_data.shard.choose import CaptionTables, choices
 from sgv_data.shard.finish import write_sidecars
-from sgv_data.shard.plan import Plan, make_plan, read_plan
-from sgv_data.shard.write import ShardDone, ShardTask, write_shard
+from sgv_data.shard.plan import Plan, PlannedShard, make_plan, read_plan
+from sgv_data.shard.takedown import REMOVED, after_takedown, note_removal, removed_keys, take_down
+from sgv_data.shard.write import ShardDone, ShardTask
+from sgv_data.shard.write_all import ShardWriters
 from sgv_data.stage import StageContext
 
-VERSION = 1
-KEEP: tuple[str, ...] = ()
+VERSION = 2
+KEEP: tuple[str, ...] = (REMOVED,)
 
 _REPORT = ".report.json"
 _STAGES = {CaptionSet.TEACHER: ("collect", "filter-teacher"), CaptionSet.STUDENT: ("expand", "filter-student")}
@@ -39,11 +41,11 @@ def identity(manifest: Manifest, stage: str) -> dict[str, Any]:
 
 
 def run(manifest: Manifest, context: StageContext) -> StageReport:
-    """Writes the shards of the run.
+    """Writes the shards of the run. `context.again` names samples to remove from finished ones.
 
     Raises:
         ManifestError: if the section `shard` asks for what cannot be.
-        InputError: if not one of the pictures can be read.
+        InputError: if not one of the pictures can be read, or a sample to remove is not there.
     """
     finished = context.folder / _REPORT
     work = context.folder / ".work"
@@ -51,27 +53,54 @@ def run(manifest: Manifest, context: StageContext) -> StageReport:
         report = _build(manifest, context, work)
         write_durably(finished, report.model_dump_json())
     shutil.rmtree(work, ignore_errors=True)
+    if context.again:
+        note_removal(context.folder, context.again)
+    if removed_keys(context.folder):
+        take_down(context.folder, context.progress)
+        report = StageReport.model_validate_json(finished.read_text(encoding="utf-8"))
+        write_durably(finished, after_takedown(report, context.folder).model_dump_json())
     return StageReport.model_validate_json(finished.read_text(encoding="utf-8"))
 
 
 def _build(manifest: Manifest, context: StageContext, work: Path) -> StageReport:
-    plan = read_plan(work / "plan") or _plan(manifest, context, work / "plan")
-    shards = list(_write(manifest, context, plan, work))
+    plan, shards = _write(manifest, context, work)
     if plan.shards and not any(shard.num_samples for shard in shards):
         shutil.rmtree(work)
         raise InputError("shard: not one picture can be read any more; are the folders of the manifest still there?")
-    write_sidecars(context.folder, work / "notes", shards)
+    write_sidecars(context.folder, work / "notes", shards, removed_keys(context.folder))
     return _report(context.stage, plan, shards)
 
 
-def _plan(manifest: Manifest, context: StageContext, folder: Path) -> Plan:
+def _write(manifest: Manifest, context: StageContext, work: Path) -> tuple[Plan, list[ShardDone]]:
+    """Plans and writes at the same time; a plan that an earlier attempt finished is used again."""
+    shards: list[ShardDone] = []
+    with ShardWriters(manifest.shard.workers or usable_cores()) as writers:
+
+        def write(shard: PlannedShard) -> None:
+            data, notes = context.folder / DATA, work / "notes" / shard.name
+            writers.write(ShardTask(manifest, shard, work / "plan", data, notes))
+
+        if (plan := read_plan(work / "plan")) is None:
+            plan = _plan(manifest, context, work / "plan", write)
+        else:
+            for shard in plan.shards:
+                write(shard)
+        context.progress.begin("writing shards", sum(each.num_samples for each in plan.shards))
+        for planned, done in zip(plan.shards, writers.results(plan.shards), strict=True):
+            context.progress.advance(planned.num_samples, done.shard)
+            shards.append(done)
+    return plan, shards
+
+
+def _plan(manifest: Manifest, context: StageContext, folder: Path, on_planned: Callable[[PlannedShard], None]) -> Plan:
     if manifest.shard.max_side_px is not None and manifest.shard.reencode is None:
         raise ManifestError(
             f"shard.max_side_px (got {manifest.shard.max_side_px}) needs shard.reencode: jpeg, png or webp"
         )
-    context.progress.begin("choosing captions", None)
+    context.progress.begin("choosing captions, writing shards", None)
     chosen = choices(context.input("index"), _caption_tables(manifest, context))
-    return make_plan(folder, chosen, manifest.shard, manifest.seed, _lineage(manifest, context), context.progress)
+    lineage, removed = _lineage(manifest, context), removed_keys(context.folder)
+    return make_plan(folder, chosen, manifest.shard, manifest.seed, lineage, context.progress, removed, on_planned)
 
 
 def _caption_tables(manifest: Manifest, context: StageContext) -> list[CaptionTables]:
@@ -97,20 +126,6 @@ def _lineage(manifest: Manifest, context: StageContext) -> Lineage:
         base_revision=manifest.captioner.revision or "",
         model_sha256=digest(model),
     )
-
-
-def _write(manifest: Manifest, context: StageContext, plan: Plan, work: Path) -> Iterator[ShardDone]:
-    data = context.folder / DATA
-    tasks = [ShardTask(manifest, each, work / "plan", data, work / "notes" / each.name) for each in plan.shards]
-    num_processes = min(manifest.shard.workers or usable_cores(), len(tasks))
-    context.progress.begin("writing shards", sum(each.num_samples for each in plan.shards))
-    if num_processes <= 1:
-        for task in tasks:
-            yield write_shard(task, context.progress.advance)
-        return
-    for planned, done in zip(plan.shards, in_order(write_shard, tasks, num_processes), strict=True):
-        context.progress.advance(planned.num_samples, done.shard)
-        yield done
 
 
 def _report(stage: str, plan: Plan, shards: list[ShardDone]) -> StageReport:

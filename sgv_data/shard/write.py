@@ -32,7 +32,7 @@ _DONE = "done.json"
 
 @dataclass(frozen=True, slots=True)
 class ShardTask:
-    """What a process needs to write one tar. `notes` is the folder of this tar's note."""
+    """What a thread needs to write one tar. `notes` is the folder of this tar's note."""
 
     manifest: Manifest
     shard: PlannedShard
@@ -77,7 +77,7 @@ class _Unusable(Exception):
 
 
 def write_shard(task: ShardTask, on_sample: Callable[[], None] = lambda: None) -> ShardDone:
-    """Writes the tar, or finds it finished. `on_sample` is called after each sample.
+    """Writes the tar, or finds it finished. `on_sample` is called after each sample and may stop it by raising.
 
     Raises:
         InputError: if a source is not in the manifest any more.

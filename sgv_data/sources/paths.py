@@ -1,8 +1,10 @@
-"""File names as text that always fits into a table, and back."""
+"""File names as text that always fits into a table, and back; where relative names count from."""
 
 from __future__ import annotations
 
+import glob
 import os
+from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 _FIRST_SURROGATE, _LAST_SURROGATE = 0xDC80, 0xDCFF  # how Python spells bytes of a name that are not UTF-8
@@ -25,3 +27,18 @@ def _quoted(character: str, also: str) -> str:
 def unquote_path(quoted: str) -> str:
     """The path that `quote_path` was given, as `os` functions take it."""
     return os.fsdecode(unquote_to_bytes(quoted))
+
+
+def fixed_part(path: str) -> Path:
+    """The folder that relative names of files count from: the part of a glob without wildcards, or a file's folder."""
+    place = Path(path)
+    if place.is_dir():
+        return place
+    if place.is_file() or not glob.has_magic(path):
+        return place.parent
+    fixed = []
+    for part in place.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    return Path(*fixed)

@@ -18,7 +18,7 @@ from typing import Any
 
 from sgv_data.errors import InputError
 from sgv_data.images.formats import EXTENSIONS, extension_of
-from sgv_data.sources.paths import quote_path, unquote_path
+from sgv_data.sources.paths import fixed_part, quote_path, unquote_path
 from sgv_data.sources.source import Entry, FilePart
 from sgv_data.sources.texts import clean_text
 
@@ -43,7 +43,7 @@ class WebDataset:
 
     def __init__(self, path: str) -> None:
         self._path = os.path.expanduser(path)
-        self._root = _fixed_part(self._path)
+        self._root = fixed_part(self._path)
         self.ignored: Counter[str] = Counter()
         self.warnings: list[str] = []
 
@@ -178,18 +178,3 @@ def _as_member(info: tarfile.TarInfo) -> _Member | None:
 
 def _location(tar: str, member: _Member) -> str:
     return f"{quote_path(tar, also='#')}#{member.offset_bytes}+{member.num_bytes}"
-
-
-def _fixed_part(path: str) -> Path:
-    """The folder that relative names of tars count from: the part of a glob without wildcards, or a tar's folder."""
-    place = Path(path)
-    if place.is_dir():
-        return place
-    if place.is_file() or not glob.has_magic(path):
-        return place.parent
-    fixed = []
-    for part in place.parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    return Path(*fixed)

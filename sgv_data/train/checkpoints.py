@@ -1,7 +1,7 @@
 """Checkpoints that are whole or not there.
 
-    checkpoints/.writing/checkpoint-N   being written; never read
-    checkpoints/checkpoint-N            complete: it was renamed after its files were on disk
+checkpoints/.writing/checkpoint-N   being written; never read
+checkpoints/checkpoint-N            complete: it was renamed after its files were on disk
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ class Checkpoints:
         self.folder = folder
         self.writing = folder / ".writing"
 
-    def latest(self) -> Path | None:
-        """The complete checkpoint of the highest step, or None. Half-written ones are removed."""
+    def clear(self) -> None:
+        """Removes what is half-written. Nobody may be writing."""
         if self.writing.is_dir():
             shutil.rmtree(self.writing)
+
+    def latest(self) -> Path | None:
+        """The complete checkpoint of the highest step, or None."""
         found = self._complete()
         return found[-1] if found else None
 

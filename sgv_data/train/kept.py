@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -86,8 +86,8 @@ class KeptFile:
         lengths = pc.utf8_length(self._rows().column(_CAPTION))
         return np.asarray(lengths.to_numpy(), dtype=np.int32)
 
-    def image_ids(self) -> Iterator[str]:
-        """All image ids, in order."""
+    def names(self) -> Iterator[str]:
+        """What tells rows apart: all image ids, in order."""
         for batch in self._rows().select(["image_id"]).to_batches(max_chunksize=ROWS_PER_GROUP):
             yield from batch.column(0).to_pylist()
 
@@ -129,7 +129,16 @@ class Split:
     held_out: npt.NDArray[np.int64]
 
 
-def split_held_out(kept: KeptFile, share: float, seed: int) -> Split:
+class Rows(Protocol):
+    """Rows to train on."""
+
+    def __len__(self) -> int: ...
+
+    def names(self) -> Iterator[str]:
+        """What tells rows apart, in order."""
+
+
+def split_held_out(kept: Rows, share: float, seed: int) -> Split:
     """Sets aside the `share` of captions (one at least) whose pictures come first in an order of their own.
 
     That order depends on the seed and the image ids alone.
@@ -144,10 +153,10 @@ def split_held_out(kept: KeptFile, share: float, seed: int) -> Split:
             f"out others (captioner.held_out is {share}); let the teacher caption more pictures, or loosen the filter"
         )
     num_held_out = min(num_kept - 1, max(1, round(num_kept * share)))
-    keys = np.fromiter((_held_out_key(seed, image_id) for image_id in kept.image_ids()), np.uint64, num_kept)
+    keys = np.fromiter((_held_out_key(seed, name) for name in kept.names()), np.uint64, num_kept)
     order = np.argsort(keys, kind="stable")
     return Split(np.sort(order[num_held_out:]), np.sort(order[:num_held_out]))
 
 
-def _held_out_key(seed: int, image_id: str) -> int:
-    return int(image_order(f"{seed}/held_out/{image_id}")[:16], 16)
+def _held_out_key(seed: int, name: str) -> int:
+    return int(image_order(f"{seed}/held_out/{name}")[:16], 16)

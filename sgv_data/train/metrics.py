@@ -13,7 +13,12 @@ from sgv_data.run_folder import write_durably
 
 
 class Metric(BaseModel):
-    """One line: a step of training (`loss`) or a look at the held-out captions (`eval_loss`)."""
+    """One line: a step of training (`loss`) or a look at the held-out captions (`eval_loss`).
+
+    `tokens` of all devices in this step, padding not counted; `tflops_per_s` what the model needs for them (see
+    `flops.py`), over all devices; `mfu` its share of what the GPUs could do, where that is known; `without_loss` counts
+    samples that could not be used, where there were any.
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=True)
 
@@ -24,6 +29,11 @@ class Metric(BaseModel):
     learning_rate: float | None = None
     grad_norm: float | None = None
     seconds: float
+    tokens: int | None = None
+    tokens_per_s: float | None = None
+    tflops_per_s: float | None = None
+    mfu: float | None = None
+    without_loss: int | None = None
 
 
 class MetricsFile:

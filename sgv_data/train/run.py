@@ -1,9 +1,10 @@
-"""The stage `train`: from the base model and the teacher's kept captions to the captioner.
+"""The stage `train`: from the base model and the teacher's kept captions, or a file of conversations, to the captioner.
 
-    model/          the captioner, a plain transformers folder
-    metrics.jsonl   loss, learning rate, time, step by step; loss.svg draws it
-    samples.jsonl   pictures nobody trained on, described by the base model and by the captioner
-    .kept.arrow, .base/, .base-samples.json, checkpoints/   what an unfinished training needs to go on
+model/                  the captioner, a plain transformers folder
+metrics.jsonl           loss, learning rate, speed, step by step; loss.svg draws the losses
+samples-during.jsonl    what the captioner says about a few held-out samples at each evaluation
+samples.jsonl           pictures nobody trained on, described by the base model and by the captioner
+.*.arrow, .base/, .base-samples.json, checkpoints/   what an unfinished training needs to go on
 """
 
 from __future__ import annotations
@@ -14,48 +15,49 @@ from typing import Any
 
 from sgv_data.captioner.load import (
     TINY,
-    Captioner,
     ModelPlace,
     choose_device,
-    choose_dtype,
     find_model,
-    load_captioner,
     model_identity,
     require_captioner_part,
     use_all_cores,
 )
-from sgv_data.captioner.parts import PartSize, part_lines, set_trained_parts
-from sgv_data.captioner.picture import picture_opener
 from sgv_data.captioner.quiet import quiet_libraries
-from sgv_data.captioner.render import Renderer
 from sgv_data.errors import ManifestError
 from sgv_data.manifest import CaptionerModel, Manifest
 from sgv_data.prompts import load_prompt
 from sgv_data.records import StageReport
 from sgv_data.run_folder import publish_folder
 from sgv_data.stage import StageContext
+from sgv_data.train import group
 from sgv_data.train.checkpoints import Checkpoints
-from sgv_data.train.kept import KeptFile, Split, kept_captions, split_held_out, write_kept
+from sgv_data.train.kept import Split, split_held_out
+from sgv_data.train.material import (
+    Material,
+    conversations_identity,
+    prepare_material,
+    remove_material,
+)
 from sgv_data.train.metrics import Metric, draw_loss, read_metrics
 from sgv_data.train.samples import describe_pictures, read_captions, unseen_pictures, write_captions, write_samples
 
-VERSION = 2
+VERSION = 3
 KEEP: tuple[str, ...] = ()
 
 MODEL = "model"
 _ONLY_SPEED = {"checkpoint_every_steps", "samples"}
-_LOOKED_AT = 2_048
-"""Of the held-out captions, so many are enough for a loss."""
 
 
 def identity(manifest: Manifest, stage: str) -> dict[str, Any]:
     """The base model's own bytes, the prompt, and every setting but those that only change speed or what is shown."""
     settings = _settings(manifest)
     prompt = load_prompt(settings.prompt, manifest.prompt_folders)
+    elsewhere = {"base_model", "revision", "conversations"}
     return {
         "captioner": {
-            **settings.model_dump(mode="json", exclude=_ONLY_SPEED | {"base_model", "revision"}),
+            **settings.model_dump(mode="json", exclude=_ONLY_SPEED | elsewhere),
             **model_identity(settings.base_model, settings.revision),
+            "conversations": conversations_identity(settings),
         },
         "prompt": {"id": prompt.prompt_id, "version": prompt.version, "sha256": prompt.sha256},
         "seed": manifest.seed,
@@ -67,24 +69,45 @@ def run(manifest: Manifest, context: StageContext) -> StageReport:
     require_captioner_part()
     settings, folder = _settings(manifest), context.folder
     num_threads = use_all_cores()
-    kept = _kept(context)
-    split = split_held_out(kept, settings.held_out, manifest.seed)
+    material = prepare_material(settings, context)
+    split = split_held_out(material.rows, settings.held_out, manifest.seed)
     if not (folder / MODEL).is_dir():
-        _train(manifest, settings, context, kept, split)
+        _train(manifest, settings, context, material, split)
     _finish_samples(manifest, settings, context)
     metrics = read_metrics(folder / "metrics.jsonl")
     draw_loss(metrics, folder / "loss.svg")
+    merged = read_captions(folder / ".merged.json") or {}
     Checkpoints(folder / "checkpoints").remove()
     shutil.rmtree(folder / ".base", ignore_errors=True)
-    for name in (".kept.arrow", ".base-samples.json"):
+    remove_material(folder)
+    for name in (".base-samples.json", ".merged.json"):
         (folder / name).unlink(missing_ok=True)
     return StageReport(
         stage=context.stage,
-        num_in=len(split.trained) + len(split.held_out),
+        num_in=len(material.rows) + sum(material.unusable.values()),
         num_out=len(split.trained),
+        rejected=material.unusable,
         skipped=len(split.held_out),
-        notes={**_loss_notes(metrics), "device": str(choose_device()), "threads": num_threads},
+        notes={
+            **_loss_notes(metrics),
+            **{name: float(value) for name, value in merged.items()},
+            "device": str(choose_device()),
+            "processes": group.num_processes(),
+            "threads": num_threads,
+        },
     )
+
+
+def join(manifest: Manifest, context: StageContext) -> None:
+    """The part of a process that only helps to train: everything is prepared, and another one writes the results."""
+    from sgv_data.train.job import train_together
+
+    require_captioner_part()
+    settings = _settings(manifest)
+    use_all_cores()
+    material = prepare_material(settings, context)
+    split = split_held_out(material.rows, settings.held_out, manifest.seed)
+    train_together(_base(settings, context.folder, material, manifest.seed), manifest, context, material, split)
 
 
 def _settings(manifest: Manifest) -> CaptionerModel:
@@ -93,15 +116,7 @@ def _settings(manifest: Manifest) -> CaptionerModel:
     return manifest.captioner
 
 
-def _kept(context: StageContext) -> KeptFile:
-    path = context.folder / ".kept.arrow"
-    if path.is_file():
-        return KeptFile(path)
-    inputs = (context.input("index"), context.input("collect"), context.input("filter-teacher"))
-    return write_kept(path, kept_captions(*inputs))
-
-
-def _base(settings: CaptionerModel, folder: Path, kept: KeptFile, seed: int) -> ModelPlace:
+def _base(settings: CaptionerModel, folder: Path, material: Material, seed: int) -> ModelPlace:
     """The base model, built now if it is `tiny`."""
     if settings.base_model != TINY:
         return find_model(settings.base_model, settings.revision)
@@ -114,83 +129,25 @@ def _base(settings: CaptionerModel, folder: Path, kept: KeptFile, seed: int) -> 
         shutil.rmtree(temporary, ignore_errors=True)
         torch.manual_seed(seed)
         with quiet_libraries():
-            build_tiny(temporary, kept.captions())
+            build_tiny(temporary, material.rows.captions())
         publish_folder(temporary, folder / ".base")
     return ModelPlace(str(folder / ".base"), None, TINY, is_folder=True)
 
 
 def _train(
-    manifest: Manifest, settings: CaptionerModel, context: StageContext, kept: KeptFile, split: Split
+    manifest: Manifest, settings: CaptionerModel, context: StageContext, material: Material, split: Split
 ) -> None:
-    from sgv_data.train.trainer import train
+    from sgv_data.train.job import finished_model, train_together
 
     folder = context.folder
-    base = _base(settings, folder, kept, manifest.seed)
-    _describe_with_base(base, manifest, settings, context)
-    device = choose_device()
-    captioner = load_captioner(base, device, choose_dtype("float32", device))
-    if device.type == "cpu" and choose_dtype(settings.precision, device) != captioner.model.dtype:
-        # In bfloat16 on a CPU torch's fused attention is half again as slow backwards as attention written out.
-        captioner.model.set_attn_implementation("eager")
-    sizes = set_trained_parts(captioner.model, settings.parts)
-    _say_parts(context, captioner, sizes)
-    use_cache = getattr(captioner.model.config, "use_cache", None)
-    job = _job(manifest, settings, captioner, kept, split)
-    train(job, settings, Checkpoints(folder / "checkpoints"), folder / "metrics.jsonl", context.progress)
-    if use_cache is not None:
-        captioner.model.config.use_cache = use_cache
-    _publish_model(captioner, folder)
-
-
-def _describe_with_base(
-    base: ModelPlace, manifest: Manifest, settings: CaptionerModel, context: StageContext
-) -> None:
-    path = context.folder / ".base-samples.json"
-    if read_captions(path) is None:
-        rows = unseen_pictures(context.input("index"), settings.samples)
-        captions = describe_pictures(base, rows, manifest, settings, context.progress, "samples before training")
-        write_captions(path, captions)
-
-
-def _say_parts(context: StageContext, captioner: Captioner, sizes: tuple[PartSize, ...]) -> None:
-    context.progress.say(f"captioner from {captioner.label}:")
-    for line in part_lines(sizes):
-        context.progress.say(f"  {line}")
-
-
-def _job(
-    manifest: Manifest, settings: CaptionerModel, captioner: Captioner, kept: KeptFile, split: Split
-) -> Any:
-    """The training job, after the parity gate."""
-    from sgv_data.train.dataset import CaptionDataset, SampleCache
-    from sgv_data.train.parity import CHECKED_SAMPLES, check_parity
-    from sgv_data.train.schedule import micro_batch_size, training_order
-    from sgv_data.train.trainer import TrainingJob
-
-    renderer = Renderer(captioner, load_prompt(settings.prompt, manifest.prompt_folders))
-    opener = picture_opener(manifest, captioner.processor.image_processor)
-    some = (kept[int(position)] for position in split.trained[:CHECKED_SAMPLES])
-    with quiet_libraries():
-        check_parity(
-            renderer, captioner.processor, ((each.row.image_id, opener.open(each.row), each.caption) for each in some)
-        )
-    lengths, micro = kept.num_chars(), micro_batch_size(settings.batch_size, settings.micro_batch_size)
-    order = training_order(split.trained, lengths, manifest.seed, settings.epochs, micro)
-    looked_at = split.held_out[:_LOOKED_AT]
-    by_length = looked_at[lengths[looked_at].argsort(kind="stable")]
-    cache = SampleCache()
-    return TrainingJob(
-        model=captioner.model,
-        device=captioner.device,
-        trained=CaptionDataset(kept, order, renderer, opener, cache),
-        held_out=CaptionDataset(kept, by_length, renderer, opener, cache),
-        num_per_epoch=len(split.trained),
-        pad_id=renderer.pad_id,
-        seed=manifest.seed,
-    )
-
-
-def _publish_model(captioner: Captioner, folder: Path) -> None:
+    base = _base(settings, folder, material, manifest.seed)
+    if not manifest.only_trains:
+        _describe_with_base(base, manifest, settings, context)
+    Checkpoints(folder / "checkpoints").clear()
+    group.start_training()
+    trained = train_together(base, manifest, context, material, split)
+    captioner, notes = finished_model(trained, base, manifest)
+    write_captions(folder / ".merged.json", {name: repr(value) for name, value in notes.items()})
     temporary = folder / ".model.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     with quiet_libraries():
@@ -199,9 +156,17 @@ def _publish_model(captioner: Captioner, folder: Path) -> None:
     publish_folder(temporary, folder / MODEL)
 
 
+def _describe_with_base(base: ModelPlace, manifest: Manifest, settings: CaptionerModel, context: StageContext) -> None:
+    path = context.folder / ".base-samples.json"
+    if read_captions(path) is None:
+        rows = unseen_pictures(context.input("index"), settings.samples)
+        captions = describe_pictures(base, rows, manifest, settings, context.progress, "samples before training")
+        write_captions(path, captions)
+
+
 def _finish_samples(manifest: Manifest, settings: CaptionerModel, context: StageContext) -> None:
     path = context.folder / "samples.jsonl"
-    if path.is_file():
+    if path.is_file() or manifest.only_trains:
         return
     base = read_captions(context.folder / ".base-samples.json") or {}
     rows = [row for row in unseen_pictures(context.input("index"), settings.samples) if row.image_id in base]
@@ -213,10 +178,18 @@ def _finish_samples(manifest: Manifest, settings: CaptionerModel, context: Stage
 def _loss_notes(metrics: list[Metric]) -> dict[str, float | int | str | None]:
     losses = [row.loss for row in metrics if row.loss is not None]
     held_out = [row.eval_loss for row in metrics if row.eval_loss is not None]
-    return {
+    speeds = sorted(row.tokens_per_s for row in metrics if row.tokens_per_s is not None)
+    shares = sorted(row.mfu for row in metrics if row.mfu is not None)
+    notes: dict[str, float | int | str | None] = {
         "steps": metrics[-1].step if metrics else 0,
         "last_loss": losses[-1] if losses else None,
         "held_out_loss_before": held_out[0] if held_out else None,
         "held_out_loss": held_out[-1] if held_out else None,
         "seconds": metrics[-1].seconds if metrics else 0.0,
+        "tokens": sum(row.tokens or 0 for row in metrics),
+        "tokens_per_s": speeds[len(speeds) // 2] if speeds else None,
+        "mfu": shares[len(shares) // 2] if shares else None,
     }
+    if num := sum(row.without_loss or 0 for row in metrics):
+        notes["samples_without_loss"] = num
+    return notes

@@ -17,35 +17,54 @@ Positions = npt.NDArray[np.int64]
 
 
 def training_order(
-    positions: Positions, lengths: npt.NDArray[np.int32], seed: int, epochs: float, micro_batch: int
+    positions: Positions,
+    lengths: npt.NDArray[np.int32],
+    seed: int,
+    epochs: float,
+    group: int,
+    kinds: npt.NDArray[np.bool_] | None = None,
 ) -> Positions:
     """The positions in the order in which they are trained on, all epochs one after the other.
 
-    Consecutive groups of `micro_batch` have similar lengths (`lengths` is per position); which group comes when is
-    shuffled. The last epoch is cut where `epochs` has a fraction; at least one sample is left.
+    Consecutive groups of `group` (what a device, or all of them, take at once) have similar lengths (`lengths` is per
+    position); which group comes when is shuffled. With `kinds` (per position) a group holds samples of one kind, and
+    the last of a kind is filled up with samples of that kind that come twice. The last epoch is cut where `epochs` has
+    a fraction; at least one sample is left.
     """
-    total = max(1, round(epochs * len(positions)))
-    parts, num_parts = [], 0
-    epoch = 0
-    while num_parts < total:
-        part = _epoch_order(positions, lengths, _generator(seed, epoch), micro_batch)
-        parts.append(part)
-        num_parts += len(part)
-        epoch += 1
+    parts = [_epoch_order(positions, lengths, _generator(seed, 0), group, kinds)]
+    total = max(1, round(epochs * len(parts[0])))
+    while len(parts) * len(parts[0]) < total:
+        parts.append(_epoch_order(positions, lengths, _generator(seed, len(parts)), group, kinds))
     return np.concatenate(parts)[:total]
 
 
 def _epoch_order(
-    positions: Positions, lengths: npt.NDArray[np.int32], generator: np.random.Generator, micro_batch: int
+    positions: Positions,
+    lengths: npt.NDArray[np.int32],
+    generator: np.random.Generator,
+    group: int,
+    kinds: npt.NDArray[np.bool_] | None,
 ) -> Positions:
     shuffled = positions[generator.permutation(len(positions))]
-    together = micro_batch * _BATCHES_SORTED_TOGETHER
+    groups: list[Positions] = []
+    if kinds is None or len(np.unique(kinds[positions])) < 2:
+        groups = _similar_groups(shuffled, lengths, group)
+    else:
+        for kind in (False, True):
+            of_kind = shuffled[kinds[shuffled] == kind]
+            filled = np.resize(of_kind, -(-len(of_kind) // group) * group)
+            groups += _similar_groups(filled, lengths, group)
+    return np.concatenate([groups[place] for place in generator.permutation(len(groups))])
+
+
+def _similar_groups(shuffled: Positions, lengths: npt.NDArray[np.int32], group: int) -> list[Positions]:
+    together = group * _BATCHES_SORTED_TOGETHER
     groups: list[Positions] = []
     for start in range(0, len(shuffled), together):
         chunk = shuffled[start : start + together]
         chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
-        groups += [chunk[place : place + micro_batch] for place in range(0, len(chunk), micro_batch)]
-    return np.concatenate([groups[place] for place in generator.permutation(len(groups))])
+        groups += [chunk[place : place + group] for place in range(0, len(chunk), group)]
+    return groups
 
 
 def _generator(seed: int, epoch: int) -> np.random.Generator:

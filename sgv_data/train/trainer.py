@@ -1,18 +1,18 @@
-"""One training run with `transformers.Trainer`: what is set, what is watched, where it goes on."""
+"""One training run with `transformers.Trainer`: what is watched, where it goes on, what several processes share."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
-import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback
 
 from sgv_data.captioner.collate import collate
@@ -23,35 +23,53 @@ from sgv_data.errors import TrainingError
 from sgv_data.manifest import CaptionerModel
 from sgv_data.processes import usable_cores
 from sgv_data.progress import Progress
+from sgv_data.train import group
+from sgv_data.train.arguments import is_sharded, optimizer_groups, training_arguments
 from sgv_data.train.checkpoints import Checkpoints, step_of
 from sgv_data.train.dataset import CaptionDataset
-from sgv_data.train.metrics import Metric, MetricsFile
+from sgv_data.train.flops import Amount, patches_of, peak_flops_per_s, training_cost
+from sgv_data.train.memory import measure_room, out_of_memory
+from sgv_data.train.metrics import MetricsFile
 from sgv_data.train.schedule import micro_batch_size
+from sgv_data.train.watch import SHOWN, Asked, SamplesFile, Watch, asked_of
 
-MAX_GRAD_NORM = 1.0
+TRAINED = "trained.safetensors"
+"""In a checkpoint: the trained parameters under the names they have in memory. Frozen ones are the base model's."""
+
 _MAX_LOADERS = 8
-_NUMBERS = ("loss", "eval_loss", "learning_rate", "grad_norm")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """What is trained on what. `trained` and `held_out` are already in the order in which they are gone through."""
+    """What is trained on what. `trained` and `held_out` are already in the order in which they are gone through.
+
+    `describe` answers rendered prompts with the model as it is; `text` turns token ids into text.
+    """
 
     model: Any
     device: torch.device
     trained: CaptionDataset
     held_out: CaptionDataset
-    num_per_epoch: int
+    num_per_epoch: float
     pad_id: int
+    image_token_id: int
     seed: int
+    describe: Any
+    text: Any
 
 
 class CaptionTrainer(Trainer):  # type: ignore[misc]
     """A `Trainer` that goes through its samples in their order and writes checkpoints whole or not at all."""
 
-    def __init__(self, *, checkpoints: Checkpoints, num_loaders: int, **options: Any) -> None:
-        self._checkpoints, self._num_loaders = checkpoints, num_loaders
-        super().__init__(**options)
+    def __init__(
+        self, *, settings: CaptionerModel, job: TrainingJob, checkpoints: Checkpoints, micro: int, **options: Any
+    ) -> None:
+        self._settings, self._job, self._checkpoints, self._micro = settings, job, checkpoints, micro
+        self._num_loaders = _num_loaders(job.device)
+        self._cost = training_cost(job.model)
+        self._patch_px = getattr(getattr(job.model.config, "vision_config", None), "patch_size", None)
+        self._amounts = torch.zeros(6, dtype=torch.float64, device=job.device)
+        super().__init__(model=job.model, **options)
 
     def get_train_dataloader(self) -> Any:
         """Micro-batches in the order of the dataset, for this process."""
@@ -74,6 +92,75 @@ class CaptionTrainer(Trainer):  # type: ignore[misc]
         )
         return self.accelerator.prepare(loader)
 
+    def create_optimizer(self, model: Any = None) -> Any:
+        """AdamW with a learning rate for each part of the model."""
+        if getattr(self, "optimizer", None) is None:
+            model = self.model if model is None else model
+            groups = optimizer_groups(model, self._settings, set(self.get_decay_parameter_names(model)))
+            optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+            self.optimizer = optimizer(groups, **options)
+        return self.optimizer
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward of one micro-batch.
+
+        Raises:
+            TrainingError: if it does not fit in memory, with the number of samples that would.
+        """
+        self._count(inputs)
+        if torch.is_tensor(num_items_in_batch):  # a batch without any label has no loss, not one that is no number
+            num_items_in_batch = num_items_in_batch.clamp(min=1)
+        try:
+            loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+            return loss
+        except (MemoryError, RuntimeError) as exc:
+            if not is_out_of_memory(exc):
+                raise
+            said = str(exc)
+        # Outside the handler, so that the frames of the failed step no longer hold their tensors.
+        raise self._too_large(inputs) from MemoryError(said)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *more: Any, **options: Any) -> Any:
+        """As the model does, but for held-out samples without any label, whose mean would be no number."""
+        loss = super().compute_loss(model, inputs, *more, **options)
+        if model.training or bool((inputs["labels"] >= 0).any()):
+            return loss
+        return (torch.zeros_like(loss[0]), *loss[1:]) if isinstance(loss, tuple) else torch.zeros_like(loss)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds what the step's samples asked of the model, over all devices."""
+        if "loss" in logs:
+            amounts = self.accelerator.reduce(self._amounts.clone(), reduction="sum").tolist()
+            self._amounts.zero_()
+            logs["tokens"], logs["flops"] = amounts[0], self._cost.of(Amount(*amounts[:5]))
+            logs["without_loss"] = amounts[5]
+        super().log(logs, start_time)
+
+    def _count(self, inputs: dict[str, Any]) -> None:
+        """Tokens, pairs, image tokens, patches, pairs of patches, samples without loss."""
+        lengths_B = inputs["attention_mask"].sum(1).double()
+        images = (inputs["input_ids"] == self._job.image_token_id).sum().double()
+        pixels = inputs.get("pixel_values")
+        patches = (0.0, 0.0) if pixels is None else patches_of(pixels, self._patch_px)
+        silent = (inputs["labels"] < 0).all(1).sum().double()
+        per_image = lengths_B.new_tensor(patches)
+        parts = [lengths_B.sum()[None], lengths_B.square().sum()[None], images[None], per_image, silent[None]]
+        self._amounts += torch.cat(parts).to(self._amounts)
+
+    def _too_large(self, inputs: dict[str, Any]) -> TrainingError:
+        room = None
+        if not is_sharded(self._settings):
+            one = self._prepare_inputs(collate([self._job.trained[0]], side="right", pad_id=self._job.pad_id))
+            self._job.model.train()
+            loss = partial(self._loss_of, one)
+            room = measure_room(self._job.model, loss, self._job.device)
+        return out_of_memory(self._settings.batch_size, self._micro, group.num_processes(), room)
+
+    def _loss_of(self, inputs: dict[str, Any]) -> torch.Tensor:
+        with self.compute_loss_context_manager():
+            loss: torch.Tensor = self._job.model(**inputs).loss
+        return loss
+
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._checkpoints.writing)
 
@@ -84,130 +171,116 @@ class CaptionTrainer(Trainer):  # type: ignore[misc]
             self._checkpoints.publish(self.state.global_step)
         self.accelerator.wait_for_everyone()
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Loads a checkpoint's weights as `from_pretrained` does.
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """The trained parameters alone. A model that is spread over devices is saved by what spreads it."""
+        if not self.args.should_save or output_dir is None or is_sharded(self._settings):
+            return
+        trained = {
+            name: each.detach().cpu().contiguous()
+            for name, each in self._job.model.named_parameters()
+            if each.requires_grad
+        }
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        save_file(trained, Path(output_dir) / TRAINED)
 
-        `Trainer` takes the names in the file for those of the modules. For models that are saved under older names, as
-        LLaVA is, nothing would match, and it would go on from the base model's weights with no more than a warning.
-        """
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        stored = type(self.model).from_pretrained(resume_from_checkpoint, dtype=self.model.dtype)
-        self.model.load_state_dict(stored.state_dict())
-
-
-class _Watch(TrainerCallback):  # type: ignore[misc]
-    """Writes every number down, shows the loss, and stops at one that is no number."""
-
-    def __init__(self, metrics: MetricsFile, progress: Progress, job: TrainingJob, settings: CaptionerModel) -> None:
-        self._metrics, self._progress = metrics, progress
-        self._job, self._settings = job, settings
-        self._started_s = time.monotonic() - metrics.seconds
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Called by the trainer with the numbers of a step or of an evaluation."""
-        if not state.is_world_process_zero or not logs or not ({"loss", "eval_loss"} & logs.keys()):
-            return
-        named = {name: float(logs[name]) for name in _NUMBERS if name in logs}
-        step = state.global_step
-        num_seen = min(step * self._settings.batch_size, len(self._job.trained))
-        epoch, seconds = num_seen / self._job.num_per_epoch, time.monotonic() - self._started_s
-        self._metrics.add(Metric(step=step, epoch=round(epoch, 4), seconds=round(seconds, 3), **named))
-        for name in ("loss", "grad_norm", "eval_loss"):
-            if not math.isfinite(named.get(name, 0.0)):
-                raise TrainingError(
-                    f"step {step}: {name} is {named[name]}, so the training has broken down; lower "
-                    f"captioner.learning_rate (it is {self._settings.learning_rate:g}) or raise captioner.warmup_share"
-                )
-        if "loss" in named:
-            self._progress.advance(1, f"loss {named['loss']:.3f}")
+        stored = load_file(Path(resume_from_checkpoint) / TRAINED)
+        wanted = {name: each for name, each in self._job.model.named_parameters() if each.requires_grad}
+        if stored.keys() != wanted.keys():
+            raise TrainingError(f"{resume_from_checkpoint}: holds other parameters than are trained; use --redo train")
+        with torch.no_grad():
+            for name, each in wanted.items():
+                each.copy_(stored[name])
 
 
 def train(
-    job: TrainingJob, settings: CaptionerModel, checkpoints: Checkpoints, metrics_path: Any, progress: Progress
-) -> MetricsFile:
-    """Trains `job.model` in place, going on from the last complete checkpoint; returns all numbers.
+    job: TrainingJob,
+    settings: CaptionerModel,
+    checkpoints: Checkpoints,
+    folder: Path,
+    progress: Progress,
+    trainer_class: type[CaptionTrainer] = CaptionTrainer,
+) -> dict[str, torch.Tensor] | None:
+    """Trains `job.model` in place, going on from the last complete checkpoint. Every process of a group calls this.
+
+    Returns the weights of a model that was spread over devices, whole in the first process; None for any other model.
+    The first process writes `metrics.jsonl` and `samples-during.jsonl` in `folder`.
 
     Raises:
         TrainingError: a number went wrong, or a batch does not fit in memory.
     """
     latest = checkpoints.latest()
     done = step_of(latest) if latest else 0
-    metrics = MetricsFile(metrics_path, keep_to_step=done)
-    micro = micro_batch_size(settings.batch_size, settings.micro_batch_size, _num_devices())
+    micro = micro_batch_size(settings.batch_size, settings.micro_batch_size, group.num_processes())
     num_steps = math.ceil(len(job.trained) / settings.batch_size)
     with quiet_libraries():
-        trainer = CaptionTrainer(
-            model=job.model,
-            args=_arguments(job, settings, checkpoints, micro, num_steps, fresh=latest is None),
+        trainer = trainer_class(
+            settings=settings,
+            job=job,
+            checkpoints=checkpoints,
+            micro=micro,
+            args=training_arguments(
+                settings, job.device, checkpoints.folder, micro, num_steps, job.seed, fresh=latest is None
+            ),
             train_dataset=job.trained,
             eval_dataset=job.held_out,
             data_collator=partial(collate, side="right", pad_id=job.pad_id),
-            checkpoints=checkpoints,
-            num_loaders=_num_loaders(job.device),
-            callbacks=[_Watch(metrics, progress, job, settings)],
         )
         trainer.remove_callback(PrinterCallback)
-        progress.begin("training", num_steps)
-        progress.advance(done)
-        _run(trainer, str(latest) if latest else None, micro)
-        if not any(row.eval_loss is not None and row.step >= num_steps for row in metrics.rows):
+        metrics = MetricsFile(folder / "metrics.jsonl", keep_to_step=done) if group.is_first() else None
+        if metrics is not None:
+            trainer.add_callback(_watch(trainer, job, settings, folder, metrics, progress, done))
+            progress.begin("training", num_steps)
+            progress.advance(done)
+        trainer.train(resume_from_checkpoint=str(latest) if latest else None)
+        looked = metrics is not None and any(
+            row.eval_loss is not None and row.step >= num_steps for row in metrics.rows
+        )
+        if not group.agree(looked):
             trainer.evaluate()
-    return metrics
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_sharded(settings) else None
+        if state is None:
+            # Takes mixed precision off again: what follows is computed in the type of the weights.
+            trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+    return state
 
 
-def _run(trainer: CaptionTrainer, latest: str | None, micro: int) -> None:
-    try:
-        trainer.train(resume_from_checkpoint=latest)
-    except (MemoryError, RuntimeError) as exc:
-        if not is_out_of_memory(exc):
-            raise
-        raise TrainingError(
-            f"not enough memory for captioner.micro_batch_size {micro}; try {max(1, micro // 2)}: the batch stays what "
-            f"captioner.batch_size says, and the training goes on from its last checkpoint"
-        ) from exc
+def _watch(
+    trainer: CaptionTrainer,
+    job: TrainingJob,
+    settings: CaptionerModel,
+    folder: Path,
+    metrics: MetricsFile,
+    progress: Progress,
+    done: int,
+) -> Watch:
+    file = SamplesFile(folder / "samples-during.jsonl", keep_to_step=done)
+    asked: list[Asked] = []
+    if not is_sharded(settings):  # a model spread over devices answers only if all of them ask
+        asked = asked_of([job.held_out[place] for place in range(min(SHOWN, len(job.held_out)))], job.text)
+
+    def describe(step: int) -> None:
+        if asked:
+            bf16 = trainer.args.bf16 and job.device.type == "cuda"
+            with torch.autocast("cuda", torch.bfloat16) if bf16 else nullcontext():
+                written = job.describe([prompt for prompt, _ in asked])
+            file.add(step, [answer for _, answer in asked], written)
+
+    def epoch_of(step: int) -> float:
+        return min(step * settings.batch_size, len(job.trained)) / job.num_per_epoch
+
+    return Watch(metrics, progress, epoch_of, settings.learning_rate, _peak(job, settings), describe)
 
 
-def _arguments(
-    job: TrainingJob, settings: CaptionerModel, checkpoints: Checkpoints, micro: int, num_steps: int, fresh: bool
-) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=str(checkpoints.folder),
-        # All epochs are one sequence (see schedule.py), so that going on is skipping to a place in it.
-        num_train_epochs=1,
-        per_device_train_batch_size=micro,
-        per_device_eval_batch_size=micro,
-        gradient_accumulation_steps=settings.batch_size // (micro * _num_devices()) or 1,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=math.ceil(settings.warmup_share * num_steps),
-        weight_decay=settings.weight_decay,
-        max_grad_norm=MAX_GRAD_NORM,
-        optim="adamw_torch_fused",
-        bf16=choose_dtype(settings.precision, job.device) is torch.bfloat16,
-        use_cpu=job.device.type == "cpu",
-        seed=int(hashlib.sha256(f"{job.seed}/train".encode()).hexdigest()[:8], 16),
-        save_strategy="steps",
-        save_steps=settings.checkpoint_every_steps,
-        eval_strategy="steps",
-        eval_steps=settings.checkpoint_every_steps,
-        eval_on_start=fresh,
-        prediction_loss_only=True,
-        logging_strategy="steps",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        report_to=[],
-        disable_tqdm=True,
-        log_level="error",
-    )
-
-
-def _num_devices() -> int:
-    """Devices that share a batch: one per process of a launched group."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def _peak(job: TrainingJob, settings: CaptionerModel) -> float | None:
+    """What all GPUs together can do per second; None where that is not known, or where they compute in float32."""
+    if job.device.type != "cuda" or choose_dtype(settings.precision, job.device) is not torch.bfloat16:
+        return None
+    peak = peak_flops_per_s(torch.cuda.get_device_name(job.device))
+    return peak * group.num_processes() if peak else None
 
 
 def _num_loaders(device: torch.device) -> int:

@@ -36,7 +36,8 @@ def wait_until_asked(server: FaultServer, number: int, child: subprocess.Popen[b
 
 def no_process_left(session: int) -> bool:
     """Whether the process group of a child is empty."""
-    for _ in range(100):
+    # A process that was just being started ends once it has loaded what it needs.
+    for _ in range(750):
         try:
             os.killpg(session, 0)
         except ProcessLookupError:

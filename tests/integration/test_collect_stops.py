@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sgv_data.collect.watch import Watch
 from sgv_data.errors import BudgetReached, ManifestError, ProviderError
 from sgv_data.records import FailureClass, Outcome
 from tests.servers.collect_run import PRICE, captions, collect, make_index, make_manifest
@@ -46,6 +47,25 @@ def test_what_is_in_the_air_when_the_run_stops_is_stored(tmp_path: Path, server:
     manifest = make_manifest(tmp_path, server.base_url)
     with pytest.raises(ProviderError):
         collect(manifest, tmp_path)
+    server.script = always(OK)
+    collect(manifest, tmp_path)
+    assert set(server.answered.values()) == {1}
+
+
+def test_what_is_in_the_air_when_an_error_nobody_foresaw_ends_the_run_is_stored(
+    tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tick(*_: object, last: bool = False, **__: object) -> None:
+        if len(server.times) >= 4 and not last:
+            raise RuntimeError("unforeseen")
+
+    server.script = always(Act(sleep_s=0.5))
+    make_index(tmp_path, 20)
+    manifest = make_manifest(tmp_path, server.base_url)
+    with monkeypatch.context() as patched:
+        patched.setattr(Watch, "tick", tick)
+        with pytest.raises(RuntimeError, match="unforeseen"):
+            collect(manifest, tmp_path)
     server.script = always(OK)
     collect(manifest, tmp_path)
     assert set(server.answered.values()) == {1}

@@ -76,13 +76,13 @@ def test_every_answered_caption_is_kept_or_rejected_once(manifest: Manifest, tmp
     assert report.balance().num_in == len(verdicts) == 5
     assert {v.image_id: v.reason for v in verdicts} == {
         "pics/good": None,
-        "pics/surrogate": None,
+        "pics/surrogate": CaptionReject.BROKEN_ENCODING,
         "pics/cut": CaptionReject.CUT_OFF,
         "pics/no": CaptionReject.REFUSAL,
         "pics/short": CaptionReject.TOO_SHORT,
     }
-    assert report.num_out == 2
-    assert report.rejected == {"cut_off": 1, "refusal": 1, "too_short": 1}
+    assert report.num_out == 1
+    assert report.rejected == {"broken_encoding": 1, "cut_off": 1, "refusal": 1, "too_short": 1}
 
 
 def test_verdicts_come_in_hash_order_and_run_again_byte_identical(manifest: Manifest, tmp_path: Path) -> None:

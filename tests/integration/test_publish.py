@@ -124,7 +124,19 @@ def test_publication_lists_every_file_with_its_hash(published: SmallRun, dataset
 
 def test_nothing_of_the_preparation_is_left(published: SmallRun, dataset: Path) -> None:
     assert not [path.name for path in dataset.parent.iterdir() if path.name.startswith(".dataset")]
-    assert {path.name for path in published.stage("publish").iterdir()} == {"_RECORD.json", "publication.json"}
+    assert {path.name for path in published.stage("publish").iterdir()} == {
+        "_RECORD.json", "publication.json", "published.json",
+    }  # fmt: skip
+
+
+def test_a_published_folder_that_was_deleted_is_noticed(tmp_path: Path) -> None:
+    made = small_run(tmp_path, num_images=12)
+    made.make("shard", "publish")
+    shutil.rmtree(made.run.root / "dataset")
+    with pytest.raises(RunFolderError, match=r"published\.json is missing; make the stage again with --redo publish"):
+        made.make("publish")
+    made.make("publish", redo=True)
+    assert verify_dataset(made.run.root / "dataset", Silent()).is_sound
 
 
 def test_publishing_again_replaces_the_dataset(tmp_path: Path) -> None:
@@ -182,9 +194,9 @@ def test_an_empty_folder_is_a_fine_target(published: SmallRun, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("to", "message"),
     [
-        ("hf://datasets/me/x", r"publish\.to must be file://FOLDER, absolute or below the run folder \(got 'hf://"),
-        ("somewhere", r"publish\.to must be file://FOLDER"),
-        ("file://", r"publish\.to must be file://FOLDER"),
+        ("hf://models/me/x", r"publish\.to must be hf://datasets/OWNER/NAME, or file://FOLDER, .* \(got 'hf://"),
+        ("somewhere", r"publish\.to must be hf://"),
+        ("file://", r"publish\.to must be hf://"),
         ("file://.", "a folder that the run works in"),
         ("file://..", "a folder that the run works in"),
         ("file://shard", "a folder that the run works in"),
@@ -216,7 +228,7 @@ def test_a_dataset_that_does_not_load_as_its_index_says_is_not_published(tmp_pat
     data[row.text_offset_bytes : row.text_offset_bytes + row.text_num_bytes] = b"x" * row.text_num_bytes
     tar.unlink()  # the published tar is the same file
     tar.write_bytes(data)
-    with pytest.raises(VerifyFailed, match=r"datasets, split train: gives another caption for " + row.key):
+    with pytest.raises(VerifyFailed, match=r"datasets, streaming, split train: gives another caption for " + row.key):
         made.make("publish", redo=True)
     assert hashes(made.run.root / "dataset") == before
     assert not (made.stage("publish") / ".cache").exists()

@@ -22,6 +22,7 @@ images:
 - {name: photos, kind: folder, path: "sgv:photos", prompt: photo_plain, teacher: 2, expand: 2, apart: true}
 teacher:
   model: pixel-reader
+  price: {input_usd: 0, output_usd: 0}
   base_url: sgv:demo-teacher
   max_completion_tokens: 300
   limits: {in_flight: 2}

@@ -19,7 +19,7 @@ from sgv_data.progress import Silent
 from sgv_data.records import CaptionRow, FailureClass, ImageRow, Outcome
 from sgv_data.run_folder import RunFolder
 from sgv_data.tables import read_table
-from sgv_data.train.metrics import read_metrics
+from sgv_data.train.metrics import Metric, read_metrics
 from tests.captioner_run import captioner_run, make, weights
 from tests.tiny_models import build_folder, build_next_folder
 
@@ -56,6 +56,12 @@ def captions(run: RunFolder) -> list[tuple[Any, ...]]:
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def numbers(run: RunFolder) -> list[Metric]:
+    """All lines of the metrics without what depends on the time."""
+    timed = {"seconds": 0.0, "tokens_per_s": None, "tflops_per_s": None}
+    return [row.model_copy(update=timed) for row in read_metrics(run.stage("train") / "metrics.jsonl")]
 
 
 class Stop(BaseException):
@@ -99,7 +105,7 @@ def test_numbers_of_training_add_up(done: Run) -> None:
 def test_nothing_but_the_results_is_left(done: Run) -> None:
     names = {path.name for path in done[1].stage("train").iterdir()}
 
-    assert names == {"model", "metrics.jsonl", "loss.svg", "samples.jsonl", "_RECORD.json"}
+    assert names == {"model", "metrics.jsonl", "loss.svg", "samples.jsonl", "samples-during.jsonl", "_RECORD.json"}
 
 
 def test_the_loss_falls_and_every_step_is_written_down(done: Run) -> None:
@@ -201,11 +207,9 @@ def test_training_stopped_anywhere_ends_with_the_same_weights(done: Run, tmp_pat
     make(manifest, run, "train")
 
     assert weights(run) == weights(done[1])
-    for name in ("samples.jsonl", "model/config.json", "model/generation_config.json"):
+    for name in ("samples.jsonl", "samples-during.jsonl", "model/config.json", "model/generation_config.json"):
         assert (run.stage("train") / name).read_bytes() == (done[1].stage("train") / name).read_bytes()
-    numbers = [row.model_copy(update={"seconds": 0.0}) for row in read_metrics(run.stage("train") / "metrics.jsonl")]
-    undisturbed = read_metrics(done[1].stage("train") / "metrics.jsonl")
-    assert numbers == [row.model_copy(update={"seconds": 0.0}) for row in undisturbed]
+    assert numbers(run) == numbers(done[1])
 
 
 def test_expansion_stopped_between_units_describes_only_what_is_missing(done: Run, tmp_path: Path) -> None:
@@ -245,7 +249,7 @@ def test_killed_again_and_again_both_stages_end_the_same(done: Run, tmp_path: Pa
 def test_done_anew_from_units_needs_no_model(done: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     manifest, run = captioner_run(tmp_path)
     make(manifest, run, "train", "expand")
-    monkeypatch.setattr("sgv_data.expand.run.load_captioner", None)
+    monkeypatch.setattr("sgv_data.expand.run.describe_here", None)
 
     report = run_stage(find_stage(manifest, "expand"), manifest, run, Silent(), redo=True).report
 

@@ -15,8 +15,10 @@ STAGES = {"plan", "index", "collect", "filter", "train", "expand", "shard", "pub
 MIDDLE = {"api", "captioner", "images", "sources", "demo"}
 
 MAY_IMPORT = {
-    "cli": FOUNDATIONS | {"pipeline", "report", "shard", "plan", "collect", "api"},
+    "cli": FOUNDATIONS | STAGES - {"index"} | {"pipeline", "api", "mix", "evaluate"},
     "pipeline": FOUNDATIONS,
+    "mix": FOUNDATIONS | {"sources"},
+    "evaluate": FOUNDATIONS,
     "api": FOUNDATIONS,
     "images": FOUNDATIONS,
     "sources": FOUNDATIONS | {"images", "demo"},

@@ -89,3 +89,11 @@ def test_an_override_reaches_into_a_section_that_is_not_there(tmp_path: Path) ->
 @pytest.mark.parametrize("path", sorted(Path("manifests").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_manifest_that_ships_is_valid(path: Path) -> None:
     assert load_manifest(path).name == path.stem
+
+
+def test_a_key_in_place_of_the_name_of_its_variable_is_refused_and_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text("name: x\nimages: [{name: a, kind: folder, path: .}]\nteacher: {model: m, api_key_env: my-key-1}\n")
+    with pytest.raises(ManifestError, match=r"teacher\.api_key_env must be the name of an environment") as refused:
+        load_manifest(path, ())
+    assert "my-key-1" not in str(refused.value)

@@ -85,3 +85,35 @@ def _is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def much(num_bytes: int) -> bytes:
+    return bytes(num_bytes)
+
+
+_STOPPED_WHILE_SENDING = """
+import sys
+from sgv_data.processes import Workers
+from tests.unit.test_processes import much
+
+if __name__ == "__main__":
+    try:
+        with Workers(2) as workers:
+            workers.submit(much, 10).result()
+            results = [workers.submit(much, 40_000_000) for _ in range(6)]
+            results[0].result()
+            raise KeyError
+    except KeyError:
+        print("ended")
+"""
+
+
+def test_a_stop_while_workers_send_large_results_does_not_wait_for_ever(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(_STOPPED_WHILE_SENDING)
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, str(script)], capture_output=True, text=True, timeout=60, env=environment
+        )
+        assert done.stdout == "ended\n", done.stderr

@@ -298,6 +298,33 @@ def test_what_finds_no_room_is_kept_and_written_when_there_is_some(
         assert cache.spent_usd(None) == 50
 
 
+def test_who_stops_a_run_by_hand_does_not_wait_for_room_on_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sgv_data.api.cache as module
+
+    connect = module.connect
+
+    def small(where: Path) -> sqlite3.Connection:
+        connection = connect(where)
+        connection.execute("PRAGMA max_page_count = 60")
+        return connection
+
+    monkeypatch.setattr(module, "connect", small)
+    body = answer(str(list(range(20_000))))
+
+    def stop() -> None:
+        with ReplyCache(path, patience_s=60) as cache:
+            for number in range(40):
+                cache.put(StoredReply(f"{number}", body, "m", None, 1, 0.1, "2026", 0.5), parse_reply(body))
+            raise KeyboardInterrupt
+
+    begun = time.monotonic()
+    with pytest.raises(DiskError, match="no space"):
+        stop()
+    assert time.monotonic() - begun < 20
+
+
 def test_a_log_without_its_file_is_not_thrown_away(path: Path) -> None:
     log = path.with_name("replies.sqlite-wal")
     log.write_bytes(b"paid replies")

@@ -10,7 +10,7 @@ from transformers import DynamicCache, GenerationConfig
 
 from sgv_data.captioner.cache import RoomyLayer, roomy_cache
 from sgv_data.captioner.collate import collate
-from sgv_data.captioner.decode import can_decode
+from sgv_data.captioner.decode import can_roll
 from sgv_data.captioner.generate import CaptionGenerator, greedy_settings, is_out_of_memory
 from sgv_data.captioner.load import Captioner
 from sgv_data.captioner.render import Renderer
@@ -72,7 +72,7 @@ def test_a_caption_that_ends_says_stop_and_has_no_end_token_in_its_text(captione
 def test_the_models_own_sampling_is_not_used_and_not_lost(
     captioner: Captioner, generator: CaptionGenerator, monkeypatch: pytest.MonkeyPatch, own_decoding: bool
 ) -> None:
-    monkeypatch.setattr("sgv_data.captioner.decode.can_decode", lambda model: own_decoding)
+    monkeypatch.setattr("sgv_data.captioner.decode.can_roll", lambda model: own_decoding)
     sample = Renderer(captioner, PROMPT).prompt_inputs(picture(1))
     greedy = generator.write([sample])
     own = GenerationConfig(do_sample=True, temperature=5.0, repetition_penalty=3.0, max_new_tokens=2)
@@ -139,13 +139,13 @@ def test_our_own_decoding_gives_what_transformers_generate_gives(
     ours = generator.write(samples)
     assert len({each.completion_tokens for each in ours}) > 2
 
-    monkeypatch.setattr("sgv_data.captioner.decode.can_decode", lambda model: False)
+    monkeypatch.setattr("sgv_data.captioner.decode.can_roll", lambda model: False)
 
     assert generator.write(samples) == ours
 
 
 def test_a_model_whose_positions_are_not_plainly_counted_goes_through_generate(captioner: Captioner) -> None:
-    assert can_decode(captioner.model)
-    captioner.model.config.model_type = "qwen2_vl"
+    assert can_roll(captioner.model)
+    captioner.model.config.model_type = "idefics3"
 
-    assert not can_decode(captioner.model)
+    assert not can_roll(captioner.model)

@@ -70,10 +70,13 @@ def test_the_table_adds_up_to_the_model(captioner: Captioner) -> None:
 
     total = sum(parameter.numel() for parameter in captioner.model.parameters())
     assert sum(size.num_parameters for size in sizes) == total
-    assert sum(size.num_bytes for size in sizes) == 4 * total
+    assert sum(size.weight_bytes for size in sizes) == 4 * total
     wanted = sum(parameter.numel() for parameter in captioner.model.parameters() if parameter.requires_grad)
     assert sum(size.num_trained for size in sizes) == wanted
-    assert [line.split()[0] for line in part_lines(sizes)] == ["vision", "projector", "language"]
+    assert sum(size.num_bytes for size in sizes) == 4 * total + 3 * 4 * wanted
+    lines = part_lines(sizes)
+    assert [line.split()[0] for line in lines] == ["part", "vision", "projector", "language", "total"]
+    assert f"{(4 * total + 12 * wanted) / 1e6:,.1f} MB" in lines[-1]
 
 
 def test_a_block_that_is_not_there_is_refused_with_the_number_there_is(captioner: Captioner) -> None:

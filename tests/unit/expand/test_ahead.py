@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from sgv_data.expand.ahead import run_ahead
+from sgv_data.expand.ahead import Ahead
 
 
 def test_items_come_in_order() -> None:
-    assert list(run_ahead(range(50), 3)) == list(range(50))
+    assert list(Ahead(range(50), 3)) == list(range(50))
 
 
 def test_it_is_never_further_ahead_than_asked() -> None:
@@ -25,14 +25,14 @@ def test_it_is_never_further_ahead_than_asked() -> None:
             made.release()
             yield number
 
-    ahead = run_ahead(items(), 2)
+    ahead = Ahead(items(), 2)
     assert next(ahead) == 0
     # One was taken, two wait, one is in the thread's hand.
     for _ in range(4):
         assert made.acquire(timeout=5)
     assert not made.acquire(timeout=0.05)
     assert num_made == 4
-    ahead.close()  # type: ignore[attr-defined]
+    ahead.close()
 
 
 def test_an_error_comes_where_its_item_would_have() -> None:
@@ -40,7 +40,7 @@ def test_an_error_comes_where_its_item_would_have() -> None:
         yield 1
         raise KeyError("broken")
 
-    ahead = run_ahead(items(), 4)
+    ahead = Ahead(items(), 4)
 
     assert next(ahead) == 1
     with pytest.raises(KeyError, match="broken"):
@@ -48,9 +48,9 @@ def test_an_error_comes_where_its_item_would_have() -> None:
 
 
 def test_leaving_early_ends_the_thread() -> None:
-    ahead = run_ahead(range(1000), 1)
+    ahead = Ahead(range(1000), 1)
     next(ahead)
 
-    ahead.close()  # type: ignore[attr-defined]
+    ahead.close()
 
     assert not [thread for thread in threading.enumerate() if thread.name == "run-ahead"]

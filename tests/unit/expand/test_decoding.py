@@ -79,7 +79,7 @@ def test_workers_hand_back_every_picture_in_order(tmp_path: Path, opener: Pictur
 class DeadlyOpener:
     """Kills the process it is used in."""
 
-    def open(self, row: ImageRow) -> Image.Image:
+    def read(self, row: ImageRow) -> bytes:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 

@@ -36,6 +36,7 @@ def test_one_that_is_being_written_is_not_there(tmp_path: Path) -> None:
 
     assert latest is not None
     assert (latest.name, (latest / "weights").read_text()) == ("checkpoint-5", "whole")
+    checkpoints.clear()
     assert not checkpoints.writing.exists()
 
 

@@ -13,7 +13,7 @@ from sgv_data.captioner.load import Captioner
 from sgv_data.captioner.picture import picture_opener
 from sgv_data.captioner.render import Renderer
 from sgv_data.errors import InputError
-from sgv_data.train.dataset import CaptionDataset, SampleCache
+from sgv_data.train.dataset import CaptionDataset, CaptionSamples, SampleCache
 from sgv_data.train.kept import kept_captions, write_kept
 from tests.captioner_run import captioner_run
 from tests.tiny_models import PROMPT
@@ -24,7 +24,8 @@ def dataset(root: Path, captioner: Captioner, cache_bytes: int) -> CaptionDatase
     rows = kept_captions(run.stage("index"), run.stage("collect"), run.stage("filter-teacher"))
     kept = write_kept(root / "kept.arrow", rows)
     opener = picture_opener(manifest, captioner.processor.image_processor)
-    return CaptionDataset(kept, np.array([2, 0, 2, 1]), Renderer(captioner, PROMPT), opener, SampleCache(cache_bytes))
+    render = CaptionSamples(kept, Renderer(captioner, PROMPT), opener)
+    return CaptionDataset(render, np.array([2, 0, 2, 1]), SampleCache(cache_bytes))
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 10_000_000])
