@@ -269,8 +269,8 @@ class BatchClient:
             unreachable = fault.kind is FaultKind.UNREACHABLE
             hopeless = tries >= (min(limit, TRIES_BEFORE_FIRST_ANSWER) if unreachable else limit)
         if hopeless:
-            self._fail(what, f"{self.base_url}: {fault.detail.rstrip('.')}. Nothing is lost; run the same command again when it "
-                             "is well")
+            self._fail(what, f"{self.base_url}: {fault.detail.rstrip('.')}. Nothing is lost; run the same command "
+                             "again when it is well")
 
     def _fail(self, what: str, why: str) -> NoReturn:
         raise ProviderError(f"cannot {what}: {why}")

@@ -105,8 +105,9 @@ class Health:
 
     def _down(self, fault: Fault, nobody: bool) -> Stop:
         if nobody:
-            return Stop(f"no server answers at {self._address} ({fault.detail.rstrip('.')}). Check teacher.base_url and that the "
-                        "server is running", comes_back=True)
+            return Stop(f"no server answers at {self._address} ({fault.detail.rstrip('.')}). Check teacher.base_url "
+                        "and that the server is running", comes_back=True)
         return Stop(f"{self._address} has failed {self._num_failed} requests in a row, the last ones some time apart; "
-                    f"the last: {fault.detail.rstrip('.')}. Nothing is lost; run the same command again when it is well",
+                    f"the last: {fault.detail.rstrip('.')}. Nothing is lost; run the same command again when it is "
+                    "well",
                     comes_back=True)

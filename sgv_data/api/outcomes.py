@@ -202,7 +202,8 @@ def _by_status(fault: Fault, detail: str) -> Decision:
 def _refused_key(fault: Fault, detail: str) -> Stop:
     words = fault.key_words[:1].upper() + fault.key_words[1:]
     return Stop(f"the provider refuses the key ({fault.status}): {detail}. {words}. A key is named by "
-                "api_key_env or api_key_file of the teacher or of its endpoint, and must be allowed to use teacher.model")
+                "api_key_env or api_key_file of the teacher or of its endpoint, and must be allowed to use "
+                "teacher.model")
 
 
 def _unknown_model(fault: Fault, detail: str) -> Stop:

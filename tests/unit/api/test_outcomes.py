@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sgv_data.api.client import status_fault
+from sgv_data.api.client import Endpoint, status_fault
 from sgv_data.api.outcomes import NO_CREDIT, EndRow, Fault, FaultKind, Retry, Stop, Wait, classify
 from sgv_data.records import FailureClass
 
@@ -117,3 +117,10 @@ def test_broken_connections_are_tried_again(kind: FaultKind, failure: FailureCla
     decision = classify(found)
     assert isinstance(decision, Retry)
     assert (decision.failure, found.may_be_billed) == (failure, billed)
+
+
+def test_a_refused_key_is_told_by_where_it_should_have_come_from() -> None:
+    endpoint = Endpoint("http://a/v1", "none", "X_KEY")
+    decision = classify(Fault(FaultKind.STATUS, "no", 401, key_words=endpoint.key_words))
+    assert isinstance(decision, Stop)
+    assert "No key was sent: X_KEY is not set" in decision.message

@@ -184,3 +184,20 @@ def test_a_log_that_cannot_be_written_is_said_and_nothing_else_happens(tmp_path:
     scene = Scene(tmp_path / "missing")
     scene.tick()
     assert "going on without it" in scene.shown.lines[0]
+
+
+def test_pictures_that_are_asked_again_are_counted_in_the_total(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, num_total=10, before=10)
+    scene.watch.asked_again(4)
+    scene.answers(4)
+    snapshot = scene.watch.tick((), 0, 0)
+    assert (snapshot.num_done, snapshot.num_total) == (14, 14)
+
+
+def test_money_that_was_set_aside_and_not_spent_never_leads_below_what_was_spent(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, num_total=1000)
+    scene.purse.spent_usd = 0.56
+    scene.watch = scene.restart()
+    scene.answers(40)
+    scene.purse.spent_usd = 0.15
+    assert scene.watch.tick((), 0, 0).projected_usd == 0.15
