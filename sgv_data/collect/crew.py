@@ -104,7 +104,7 @@ class Crew:
             self._end.set_exception(error)
             # At once: `work` wakes only after those that the ended request made room for.
             for other in self._at_work:
-                pass
+                other.cancel()
 
     async def _land(self, tasks: list[asyncio.Task[None]], limit_s: float) -> None:
         """Sends nothing more and waits for what is in the air."""
