@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 import httpx2
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
+from openai import APIConnectionError, AsyncOpenAI, DefaultAioHttpClient
 
 from sgv_data.api.outcomes import Fault, FaultKind
 from sgv_data.errors import ProviderError, redact
@@ -109,16 +109,21 @@ class ChatClient:
 
     def __init__(self, endpoint: Endpoint, timeout_s: float) -> None:
         self._endpoint, self._timeout_s = endpoint, timeout_s
+        timeout = httpx2.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S))
         # The client behind the library reads proxies and certificates from the environment, as users expect.
-        self.library = AsyncOpenAI(
-            api_key=endpoint.key,
-            base_url=endpoint.base_url,
-            max_retries=0,
-            timeout=httpx2.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S)),
-            http_client=DefaultAioHttpClient(
-                limits=httpx2.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS)
-            ),
+        self._http = DefaultAioHttpClient(
+            limits=httpx2.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS)
         )
+        self.library = AsyncOpenAI(
+            api_key=endpoint.key, base_url=endpoint.base_url, max_retries=0, timeout=timeout, http_client=self._http
+        )
+        # Made once: putting the same request together anew costs the library as much as sending it.
+        self._url = httpx2.URL(f"{endpoint.base_url.rstrip('/')}/chat/completions")
+        own = {name: value for name, value in self.library.default_headers.items() if isinstance(value, str)}
+        self._headers = httpx2.Headers(
+            {**own, "Authorization": f"Bearer {endpoint.key}", "Content-Type": "application/json"}
+        )
+        self._extensions = {"timeout": timeout.as_dict()}
 
     @property
     def base_url(self) -> str:
@@ -139,18 +144,17 @@ class ChatClient:
         try:
             # The socket's own limits restart with every byte; this one does not.
             async with asyncio.timeout(self._timeout_s):
-                response = await self.library.post(
-                    "/chat/completions",
-                    cast_to=httpx2.Response,
-                    content=body,
-                    options={"headers": {"Content-Type": "application/json"}},
+                response = await self._http.send(
+                    httpx2.Request(
+                        "POST", self._url, headers=self._headers, content=body, extensions=self._extensions
+                    )
                 )
         except TimeoutError:
             return Fault(FaultKind.TIMED_OUT, f"no answer within {self._timeout_s:g} s")
-        except APIStatusError as exc:
-            return self.fault_of(exc.status_code, exc.response.headers, exc.response.content)
-        except APIConnectionError as exc:
+        except httpx2.HTTPError as exc:
             return self._without_key(connection_fault(exc))
+        if not response.is_success:
+            return self.fault_of(response.status_code, response.headers, response.content)
         headers = {name.lower(): value for name, value in response.headers.items()}
         return RawReply(response.content, headers, headers.get("x-request-id"), time.monotonic() - start)
 
@@ -198,7 +202,7 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def connection_fault(exc: APIConnectionError) -> Fault:
+def connection_fault(exc: APIConnectionError | httpx2.HTTPError) -> Fault:
     """Told apart by what lies in the chain of causes: whether a connection was ever there, and the error at its end."""
     chain: list[BaseException] = [exc]
     while (deeper := chain[-1].__cause__ or chain[-1].__context__) is not None:
@@ -207,6 +211,6 @@ def connection_fault(exc: APIConnectionError) -> Fault:
     if never is not None:
         return Fault(FaultKind.UNREACHABLE, redact(str(never)) or type(never).__name__)
     told = redact(str(chain[-1])) or type(chain[-1]).__name__
-    if isinstance(chain[-1], TimeoutError):
+    if isinstance(chain[-1], TimeoutError | httpx2.TimeoutException):
         return Fault(FaultKind.TIMED_OUT, told)
     return Fault(FaultKind.LOST, f"the connection broke: {told}")
