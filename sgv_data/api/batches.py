@@ -61,7 +61,7 @@ class BatchClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client, self._library, self.base_url = client, client.library, base_url
+        self._client, self._openai, self.base_url = client, client.openai, base_url
         self._timeout_s, self._policy, self._faulted = timeout_s, policy, faulted
         self._patience_s, self._sleep, self._clock = patience_s, sleep, clock
         self._ever_answered = False
@@ -72,7 +72,7 @@ class BatchClient:
         async def send() -> RemoteFile | Fault:
             file.seek(0)
             allowed_s = self._timeout_s + num_bytes / _SLOWEST_BYTES_PER_S
-            sent = self._library.files.with_raw_response.create(
+            sent = self._openai.files.with_raw_response.create(
                 file=(name, file), purpose="batch", timeout=httpx2.Timeout(allowed_s, connect=self._timeout_s)
             )
             return await self._said(RemoteFile, sent, allowed_s)
@@ -100,7 +100,7 @@ class BatchClient:
         }
 
         async def send() -> RemoteBatch | Fault:
-            return await self._said(RemoteBatch, self._library.post("/batches", cast_to=httpx2.Response, body=body))
+            return await self._said(RemoteBatch, self._openai.post("/batches", cast_to=httpx2.Response, body=body))
 
         async def find() -> RemoteBatch | None:
             return await self.find(intent, since_utc)
@@ -118,7 +118,7 @@ class BatchClient:
         """How a batch is doing."""
 
         async def send() -> RemoteBatch | Fault:
-            return await self._said(RemoteBatch, self._library.get(f"/batches/{batch_id}", cast_to=httpx2.Response))
+            return await self._said(RemoteBatch, self._openai.get(f"/batches/{batch_id}", cast_to=httpx2.Response))
 
         return await self._patiently(f"look at the batch {batch_id}", send)
 
@@ -127,7 +127,7 @@ class BatchClient:
 
         async def send() -> RemoteBatch | Fault:
             path = f"/batches/{batch_id}/cancel"
-            return await self._said(RemoteBatch, self._library.post(path, cast_to=httpx2.Response))
+            return await self._said(RemoteBatch, self._openai.post(path, cast_to=httpx2.Response))
 
         return await self._patiently(f"cancel the batch {batch_id}", send)
 
@@ -138,7 +138,7 @@ class BatchClient:
             target.seek(0)
             target.truncate()
             try:
-                async with self._library.files.with_streaming_response.content(file_id) as response:
+                async with self._openai.files.with_streaming_response.content(file_id) as response:
                     async for chunk in response.iter_bytes(_CHUNK_BYTES):
                         target.write(chunk)
             except APIStatusError as exc:
@@ -156,7 +156,7 @@ class BatchClient:
     async def forget_file(self, file_id: str) -> None:
         """Deletes a file at the provider, where they count against its space. A few tries: it does no harm there."""
         for _ in range(_TRIES_TO_DELETE):
-            result = await self._said(RemoteFile, self._library.delete(f"/files/{file_id}", cast_to=httpx2.Response))
+            result = await self._said(RemoteFile, self._openai.delete(f"/files/{file_id}", cast_to=httpx2.Response))
             if not isinstance(result, Fault) or not isinstance(decision := classify(result), Retry | Wait):
                 return
             asked_s = decision.min_wait_s if isinstance(decision, Retry) else decision.seconds or 0.0
@@ -208,7 +208,7 @@ class BatchClient:
     async def _page(self, path: str, query: dict[str, str]) -> Page:
         async def send() -> Page | Fault:
             options: Any = {"params": query}
-            page = await self._said(Page, self._library.get(path, cast_to=httpx2.Response, options=options))
+            page = await self._said(Page, self._openai.get(path, cast_to=httpx2.Response, options=options))
             no_list = isinstance(page, Fault) and page.status in (404, 405) and path == "/files"
             return Page(data=()) if no_list else page
 

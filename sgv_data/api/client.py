@@ -114,12 +114,12 @@ class ChatClient:
         self._http = DefaultAioHttpClient(
             limits=httpx2.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS)
         )
-        self.library = AsyncOpenAI(
+        self.openai = AsyncOpenAI(
             api_key=endpoint.key, base_url=endpoint.base_url, max_retries=0, timeout=timeout, http_client=self._http
         )
         # Made once: putting the same request together anew costs the library as much as sending it.
         self._url = httpx2.URL(f"{endpoint.base_url.rstrip('/')}/chat/completions")
-        own = {name: value for name, value in self.library.default_headers.items() if isinstance(value, str)}
+        own = {name: value for name, value in self.openai.default_headers.items() if isinstance(value, str)}
         self._headers = httpx2.Headers(
             {**own, "Authorization": f"Bearer {endpoint.key}", "Content-Type": "application/json"}
         )
@@ -136,7 +136,7 @@ class ChatClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.library.close()
+        await self.openai.close()
 
     async def ask(self, body: bytes) -> RawReply | Fault:
         """Sends one JSON body to `/chat/completions` and waits at most `timeout_s` for the whole answer."""

@@ -60,7 +60,7 @@ def opened_server(work: Work) -> Iterator[Engine]:
         try:
             yield ServerEngine(loop, client, cache, server, work.prompt.text)
         finally:
-            loop.call(client.library.close())
+            loop.call(client.openai.close())
 
 
 class ServerEngine:
