@@ -105,6 +105,7 @@ def test_a_merge_that_changes_too_much_writes_no_model(tmp_path: Path) -> None:
     assert not (run.stage("train") / "model").exists()
 
 
+@pytest.mark.slow
 def test_a_training_with_adapters_stopped_anywhere_ends_with_the_same_weights(tmp_path: Path) -> None:
     manifest, run = captioner_run(tmp_path / "undisturbed", captioner=SMALL)
     make(manifest, run, "train")
@@ -354,6 +355,7 @@ def test_deepspeed_files_that_set_the_optimizer_are_refused(tmp_path: Path) -> N
         make(manifest, run, "train")
 
 
+@pytest.mark.slow
 def test_equal_trainings_give_equal_bytes(tmp_path: Path) -> None:
     hashes = set()
     for name in "ab":
